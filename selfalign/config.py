@@ -1,0 +1,245 @@
+"""One YAML describes a run. It is validated whole before any work starts.
+
+Sections that choose a plug-in carry its name in ``id``; the remaining keys are validated by the
+plug-in's own ``Config`` model, so that a typo in a plug-in's setting is found here as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.functional_validators import BeforeValidator
+
+from selfalign.errors import ConfigError
+from selfalign.identity import content_id
+from selfalign.registry import find
+
+
+class Settings(BaseModel):
+    """Base of every config model: unknown keys are errors, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _plugin(kind: str) -> Any:
+    """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"id": value}
+        if isinstance(value, Settings):
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+            raise ValueError(f"needs an 'id' that names the {kind} to use")
+        try:
+            plugin = find(kind, value["id"])
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return plugin.load().Config.model_validate(value)
+
+    return Annotated[Any, BeforeValidator(validate)]
+
+
+class PromptSettings(Settings):
+    """Where instructions come from."""
+
+    sources: list[_plugin("prompts")] = Field(  # type: ignore[valid-type]
+        default_factory=lambda: [{"id": "jsonl", "path": "data/seed_prompts.jsonl"}], min_length=1
+    )
+    held_out: list[_plugin("prompts")] = Field(  # type: ignore[valid-type]
+        default_factory=lambda: [{"id": "jsonl", "path": "data/held_out_prompts.jsonl"}], min_length=1
+    )
+    per_round: int = Field(64, ge=1, description="prompts drawn for each round, without repeats while they last")
+    only_constrained: bool = Field(False, description="use only prompts that carry checkable constraints")
+    languages: list[str] | None = Field(None, description="keep only these languages, e.g. [en]")
+    held_out_overlap: float = Field(
+        0.7, gt=0, le=1, description="a training prompt whose ROUGE-L F with a held-out prompt exceeds this is refused"
+    )
+
+
+class GenerateSettings(Settings):
+    """How candidates are sampled."""
+
+    engine: _plugin("engine") = Field(default_factory=lambda: {"id": "transformers"})  # type: ignore[valid-type]
+    candidates: int = Field(4, ge=1, description="samples a prompt (N)")
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 is off")
+    max_tokens: int = Field(256, ge=1)
+    system_prompt: str | None = Field(None, description="shown before every prompt")
+
+
+class EvaluateSettings(Settings):
+    """What is measured on held-out prompts after every round."""
+
+    metrics: list[_plugin("evaluate")] = Field(  # type: ignore[valid-type]
+        default_factory=lambda: ["pass_rate", "length", "diversity", "displacement"]
+    )
+    prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
+    samples: int = Field(1, ge=1, description="answers a held-out prompt")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, description="as generate.max_tokens by default")
+    log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
+
+
+class RunConfig(Settings):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0, lt=2**63)
+    rounds: int = Field(2, ge=1)
+    model: str = Field("smollm2-135m-instruct", min_length=1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    trust_remote_code: bool = False
+    workspace: str | None = Field(None, description="runs/<name> by default")
+    prompts: PromptSettings = Field(default_factory=PromptSettings)
+    generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    judge: _plugin("judge") = Field(  # type: ignore[valid-type]
+        default_factory=lambda: {"id": "rubric_votes"}
+    )
+    pair: _plugin("pair") = Field(default_factory=lambda: {"id": "max_min"})  # type: ignore[valid-type]
+    train: _plugin("train") = Field(default_factory=lambda: {"id": "dpo"})  # type: ignore[valid-type]
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+
+    @model_validator(mode="after")
+    def _engines_can_answer(self) -> RunConfig:
+        if self.generate.candidates < 2 and self.train.id != "sft":
+            raise ValueError("generate.candidates must be at least 2: a pair has two sides")
+        return self
+
+    def workspace_path(self) -> Path:
+        return Path(self.workspace or f"runs/{self.name}")
+
+    def snapshot(self) -> dict[str, Any]:
+        """The complete config as plain data, defaults included."""
+        return self.model_dump(mode="json")
+
+    def config_hash(self) -> str:
+        return content_id("config", self.snapshot())
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read, override (``key.sub=value`` with YAML values) and validate a run config.
+
+    Raises:
+        ConfigError: one line naming file, key, what is wrong and, for a typo, the likely key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file; 'selfalign init DIR' writes one to edit") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, found {type(data).__name__}")
+    for override in overrides or []:
+        _override(data, override)
+    data.setdefault("name", path.stem)
+    return validate_config(data, str(path))
+
+
+def validate_config(data: dict[str, Any], origin: str) -> RunConfig:
+    """Validate plain data; see :func:`load_config`."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(problem, data) for problem in error.errors()]
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise ConfigError(f"{origin}: {shown}") from None
+
+
+def _override(data: dict[str, Any], assignment: str) -> None:
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {assignment}: write it as key.sub=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+    *parents, last = key.strip().split(".")
+    node: Any = data
+    for part in parents:
+        child = _child(node, part, assignment)
+        if child is None or isinstance(child, str):
+            # A plug-in given by its bare name becomes a mapping, so that its settings can be set.
+            child = {} if child is None else {"id": child}
+            _assign(node, part, child, assignment)
+        node = child
+    _assign(node, last, parsed, assignment)
+
+
+def _child(node: Any, part: str, assignment: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, assignment)]
+    if isinstance(node, dict):
+        return node.get(part)
+    raise ConfigError(f"--set {assignment}: '{part}' is not inside a mapping or list")
+
+
+def _assign(node: Any, part: str, value: Any, assignment: str) -> None:
+    if isinstance(node, list):
+        node[_index(node, part, assignment)] = value
+    elif isinstance(node, dict):
+        node[part] = value
+    else:
+        raise ConfigError(f"--set {assignment}: '{part}' is not inside a mapping or list")
+
+
+def _index(node: list[Any], part: str, assignment: str) -> int:
+    if not part.isdigit() or int(part) >= len(node):
+        raise ConfigError(f"--set {assignment}: '{part}' is not a position in a list of {len(node)}")
+    return int(part)
+
+
+def _explain(problem: Any, data: Any) -> str:
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    key = ".".join(str(part) for part in location) or "config"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1], data), n=1, cutoff=0.5)
+        return f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+    if problem["type"] == "missing":
+        return f"{key}: is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(location: list[Any], data: Any) -> list[str]:
+    """Field names at ``location``, following plug-in ids through their Config models."""
+    model: Any = RunConfig
+    for part in location:
+        data = data[part] if isinstance(data, list | dict) and not isinstance(data, str) else None
+        if isinstance(part, int):
+            field: Any = None
+        else:
+            field = model.model_fields.get(part) if model else None
+        inner = field.annotation if field is not None else None
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            model = inner
+        elif isinstance(data, dict) and isinstance(data.get("id"), str):
+            model = _config_of(str(location[0]), part, data["id"]) or model
+        elif get_args(inner):
+            continue
+    return list(model.model_fields) if model else []
+
+
+def _config_of(section: str, part: Any, name: str) -> Any:
+    for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate"):
+        try:
+            return find(kind, name).load().Config
+        except ConfigError:
+            continue
+    return None

@@ -1,0 +1,165 @@
+"""The seams: every kind of plug-in is one small Protocol, registered by name (see registry.py).
+
+Plug-ins take rows and give rows. None of them knows the store, the workspace or Prefect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from selfalign.types import (
+    Completion,
+    CompletionExample,
+    Evaluation,
+    GenerationRequest,
+    JudgeItem,
+    Judgement,
+    Message,
+    PairExample,
+    Pairing,
+    Prompt,
+    SamplingParams,
+    ScoredGroup,
+    TokenSequence,
+    TrainingResult,
+)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded language model. ``weights_hash`` is that of the weights in memory's source folder."""
+
+    name: str
+    weights_hash: str
+    context_length: int
+
+    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
+        """Token ids of the chat-templated messages with the generation prompt and ``answer_prefix``."""
+        ...
+
+    def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
+        """Batches of indices: length-sorted, within the token budget, a pure function of its arguments.
+
+        A stage plans over its whole input, also on resume, so that a batch always has the same members.
+        ``lengths`` are prompt lengths in tokens.
+        """
+        ...
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], params: SamplingParams
+    ) -> list[tuple[Completion, ...]]:
+        """Sample ``len(request.seeds)`` completions for every request, in order. One call is one batch."""
+        ...
+
+    def score_choices(self, prompt_ids: Sequence[Sequence[int]], choices: Sequence[str]) -> np.ndarray:
+        """Log-probabilities (float64, [len(prompt_ids), len(choices)]) of each choice as the next token(s).
+
+        Not renormalised over the choices: their sum tells how much the model wanted to answer otherwise.
+        """
+        ...
+
+    def log_probs(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
+        """Per-token log-probabilities (float64, [len(completion_ids)]) of each completion, in order."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+@dataclass(frozen=True)
+class JudgeContext:
+    """What a judge may use. ``engine`` is None for judges that declare they need none."""
+
+    engine: Engine | None
+    run_seed: int
+    round: int
+    #: Renders and parses prompt files; see templates.py.
+    templates: Any
+
+
+class Judge(Protocol):
+    """Scores candidates. A composite judge returns its members' rows as well as its own."""
+
+    name: str
+    #: Hash of everything but weights that a judgement depends on (rubric text, parameters, members).
+    judge_hash: str
+
+    def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
+        """Deterministic batches of indices into ``items``."""
+        ...
+
+    def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
+        """Judgements of one batch. A failure of the judge is an outcome, never an exception or a zero."""
+        ...
+
+
+class PromptSource(Protocol):
+    """Yields prompts; deterministic. Rows come with round 0; the stage that uses them sets it."""
+
+    def prompts(self) -> Sequence[Prompt]: ...
+
+
+class PairBuilder(Protocol):
+    """Pure: groups in, pairs out, and a reason for every prompt that gave none."""
+
+    name: str
+
+    def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing: ...
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything a trainer needs; it reads no store.
+
+    ``scratch`` survives a kill: a trainer keeps its own resumable state there and goes on from it.
+    ``output`` is written by the trainer as a plain Hugging Face folder; the stage publishes it atomically.
+    """
+
+    round: int
+    seed: int
+    parent: Path
+    reference: Path
+    output: Path
+    scratch: Path
+    pairs: Sequence[PairExample] = ()
+    completions: Sequence[CompletionExample] = ()
+    #: Called with (done steps, total steps, metrics of the last log).
+    report: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, metrics: None)
+
+
+class Trainer(Protocol):
+    """Turns examples into M_t. ``needs`` says which examples ("pairs" or "completions")."""
+
+    name: str
+    needs: str
+
+    def train(self, job: TrainingJob) -> TrainingResult: ...
+
+
+@dataclass(frozen=True)
+class EvaluationInput:
+    """Held-out rows of the rounds so far: candidates and verifier judgements by round."""
+
+    run: str
+    round: int
+    prompts: Sequence[Prompt]
+    #: round -> judged held-out candidates of M_round
+    candidates: Mapping[int, Sequence[JudgeItem]]
+    judgements: Mapping[int, Sequence[Judgement]]
+    #: final figures of this round's training, e.g. displacement
+    training: Mapping[str, float]
+    seed: int
+
+
+class Evaluator(Protocol):
+    """Pure: rows in, figures out."""
+
+    name: str
+
+    def evaluate(self, data: EvaluationInput) -> list[Evaluation]: ...

@@ -1,0 +1,105 @@
+"""Plug-ins by name: kind -> name -> where it lives, its config and a line for people.
+
+Built-ins are listed here by dotted path, so that looking a name up imports one module and listing
+them imports none. Other packages add theirs through the entry-point group ``selfalign.plugins``
+(each entry point is a function that calls :func:`register`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from selfalign.errors import ConfigError
+
+KINDS = ("engine", "prompts", "judge", "pair", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """``target`` is "module:attribute" of a class built as ``cls(config, ...)`` with a ``Config`` inner model."""
+
+    kind: str
+    name: str
+    target: str
+    summary: str
+    source: str = ""
+
+    def load(self) -> Any:
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+_BUILTIN = (
+    Plugin("engine", "transformers", "selfalign.engines.transformers_engine:TransformersEngine",
+           "Hugging Face transformers with shared prompt KV and per-sample seeds"),
+    Plugin("prompts", "jsonl", "selfalign.sources.jsonl:JsonlSource",
+           "one JSON object a line, optionally with if-verifiable constraints"),
+    Plugin("judge", "verifier", "selfalign.judges.verifier:VerifierJudge",
+           "checks machine-checkable constraints", "IFEval, arXiv 2311.07911"),
+    Plugin("judge", "rubric_votes", "selfalign.judges.rubric_votes:RubricVotesJudge",
+           "rubric answered k times, mean over valid votes", "Self-Rewarding, arXiv 2401.10020"),
+    Plugin("judge", "rubric_logits", "selfalign.judges.rubric_logits:RubricLogitsJudge",
+           "rubric read from logits as an expected score, one forward pass", "G-Eval, arXiv 2303.16634"),
+    Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge",
+           "weighted mean of several judges on [0, 1]"),
+    Plugin("pair", "max_min", "selfalign.pairing.max_min:MaxMinBuilder",
+           "best against worst, with a margin", "Self-Rewarding, arXiv 2401.10020"),
+    Plugin("train", "sft", "selfalign.training.sft:SFTTrainer",
+           "supervised fine-tuning on the chosen answers, by TRL"),
+    Plugin("train", "dpo", "selfalign.training.dpo:DPOTrainer",
+           "direct preference optimisation, by TRL", "arXiv 2305.18290"),
+    Plugin("evaluate", "pass_rate", "selfalign.evaluation.pass_rate:PassRate",
+           "constraint pass rates with paired tests against M0 and the previous round", "IFEval, arXiv 2311.07911"),
+    Plugin("evaluate", "length", "selfalign.evaluation.text:Length", "mean answer length in tokens"),
+    Plugin("evaluate", "diversity", "selfalign.evaluation.text:Diversity", "distinct-n of the answers",
+           "Li et al., arXiv 1510.03055"),
+    Plugin("evaluate", "displacement", "selfalign.evaluation.displacement:Displacement",
+           "how far training moved chosen and rejected answers", "Razin et al., arXiv 2410.08847"),
+)
+
+_plugins: dict[tuple[str, str], Plugin] = {(p.kind, p.name): p for p in _BUILTIN}
+_discovered = False
+
+
+def register(plugin: Plugin) -> None:
+    """Add a plug-in; a name that is taken raises ConfigError."""
+    key = (plugin.kind, plugin.name)
+    if plugin.kind not in KINDS:
+        raise ConfigError(f"plug-in {plugin.name}: unknown kind '{plugin.kind}'; known: {', '.join(KINDS)}")
+    if key in _plugins and _plugins[key] != plugin:
+        raise ConfigError(f"{plugin.kind} '{plugin.name}' is already registered by {_plugins[key].target}")
+    _plugins[key] = plugin
+
+
+def _discover() -> None:
+    global _discovered
+    if not _discovered:
+        _discovered = True
+        for entry in entry_points(group="selfalign.plugins"):
+            entry.load()()
+
+
+def plugins(kind: str | None = None) -> list[Plugin]:
+    """Every registered plug-in, of one kind if given, in order of kind and name."""
+    _discover()
+    found = [p for p in _plugins.values() if kind in (None, p.kind)]
+    return sorted(found, key=lambda p: (KINDS.index(p.kind), p.name))
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The plug-in of that kind and name.
+
+    Raises:
+        ConfigError: unknown name; the message lists the known ones and the nearest.
+    """
+    _discover()
+    if (kind, name) in _plugins:
+        return _plugins[kind, name]
+    known = sorted(n for k, n in _plugins if k == kind)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ConfigError(f"unknown {kind} '{name}'{hint} known: {', '.join(known)}")

@@ -1,0 +1,308 @@
+"""The rows every stage reads and writes.
+
+Each frozen dataclass that maps to a table has exactly that table's columns, in order (checked by
+a test), so that a row, an Arrow record and a SQL row are the same thing. JSON columns hold text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "held_out"]
+FinishReason = Literal["stop", "length"]
+Outcome = Literal["ok", "parse_error", "out_of_range", "truncated", "refused", "tie", "disagree"]
+
+#: ``{"role": ..., "content": ...}`` as chat templates take it.
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An instruction as used in one round. ``kwargs`` is a JSON list, one object per instruction id."""
+
+    prompt_id: str
+    round: int
+    split: Split
+    text: str
+    language: str
+    category: str
+    origin: str
+    parent_id: str | None
+    rouge_max: float | None
+    instruction_id_list: tuple[str, ...]
+    kwargs: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sampled completion.
+
+    ``round`` is the round whose stage made it: training candidates of round t come from M_{t-1},
+    held-out ones of round t from M_t; ``weights_hash`` says which weights in fact did.
+    ``token_ids`` are the sampled tokens without the end token; ``logprob`` is their sum (and the end
+    token's, where ``finish_reason`` is "stop") in nats under the untempered policy.
+    """
+
+    candidate_id: str
+    prompt_id: str
+    round: int
+    split: Split
+    sample_idx: int
+    weights_hash: str
+    engine: str
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    seed: int
+    text: str
+    token_ids: tuple[int, ...]
+    n_tokens: int
+    n_prompt_tokens: int
+    finish_reason: FinishReason
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One vote of one judge. ``score`` is None unless ``outcome`` is "ok"; ``raw`` is kept verbatim."""
+
+    judgement_id: str
+    candidate_id: str
+    round: int
+    judge: str
+    judge_hash: str
+    weights_hash: str | None
+    sample_idx: int
+    score: float | None
+    outcome: Outcome
+    raw: str
+    seed: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a resampler did with a candidate."""
+
+    selection_id: str
+    round: int
+    prompt_id: str
+    candidate_id: str
+    resampler: str
+    accepted: bool
+    accept_order: int | None
+    score: float | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference pair; scores are the judge's means, ``margin`` = chosen - rejected."""
+
+    pair_id: str
+    prompt_id: str
+    round: int
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float
+    rejected_score: float
+    margin: float
+    judge: str
+    builder: str
+    n_votes: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class UnaryLabel:
+    """A desirable/undesirable label for KTO."""
+
+    label_id: str
+    prompt_id: str
+    round: int
+    candidate_id: str
+    label: bool
+    score: float
+    builder: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """M_t. ``path`` is relative to the workspace where the run owns it."""
+
+    checkpoint_id: str
+    round: int
+    parent_id: str | None
+    weights_hash: str
+    path: str
+    trainer: str
+    method: str
+    reference_hash: str | None
+    n_examples: int
+    n_bytes: int
+    config: str
+    metrics: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A figure in long form; ``low``/``high`` bound a 95 % interval where there is one."""
+
+    run: str
+    round: int
+    metric: str
+    split: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something worth knowing: a prompt without a pair, a back-off, a guard, a decision."""
+
+    event_id: str
+    round: int | None
+    stage: str | None
+    kind: str
+    subject_id: str | None
+    message: str
+    detail: str
+
+
+#: Table name of each row class; the store writes by it.
+TABLES: Mapping[type, str] = {
+    Prompt: "prompts",
+    Candidate: "candidates",
+    Judgement: "judgements",
+    Selection: "selections",
+    Pair: "pairs",
+    UnaryLabel: "unary_labels",
+    Checkpoint: "checkpoints",
+    Evaluation: "evaluations",
+    Event: "events",
+}
+
+Row = Prompt | Candidate | Judgement | Selection | Pair | UnaryLabel | Checkpoint | Evaluation | Event
+
+
+# -- what passes between capabilities without being stored ------------------------------------
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample. ``top_k`` 0 and ``top_p`` 1.0 switch those filters off; temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt and one seed per wanted sample (``len(seeds)`` is n)."""
+
+    request_id: str
+    messages: tuple[Message, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sample; fields as in :class:`Candidate`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    logprob: float
+    n_prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """Prompt and completion as token ids, for log-probabilities of the completion."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class JudgeItem:
+    """What a judge sees of a candidate."""
+
+    prompt: Prompt
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class ScoredCandidate:
+    """A candidate with its judge's mean over valid votes (None if too few)."""
+
+    candidate: Candidate
+    score: float | None
+    n_votes: int
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ScoredGroup:
+    """All candidates of one prompt."""
+
+    prompt: Prompt
+    candidates: tuple[ScoredCandidate, ...]
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """A prompt that gave no pair, and why."""
+
+    prompt_id: str
+    reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What a pair builder returns: nothing is dropped without a reason."""
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[Unpaired, ...]
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """A pair as the trainer needs it; completion ids carry the end token only where it was sampled."""
+
+    pair_id: str
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    margin: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class CompletionExample:
+    """A prompt and a wanted completion, for SFT."""
+
+    example_id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    weight: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """``metrics`` are final figures, ``history`` one mapping per logged step."""
+
+    metrics: Mapping[str, float]
+    history: Sequence[Mapping[str, float]]
+    n_examples: int
+    reference_hash: str | None

@@ -50,9 +50,7 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], params: SamplingParams
-    ) -> list[tuple[Completion, ...]]:
+    def generate(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[tuple[Completion, ...]]:
         """Sample ``len(request.seeds)`` completions for every request, in order. One call is one batch."""
         ...
 

@@ -1,0 +1,34 @@
+# Everything here works on a fresh machine that has only Python >= 3.11 with pip, and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint install bench clean
+
+run: $(STAMP)  ## a whole run on the embedded model: two rounds, then where to look next
+	$(BIN)/selfalign run flows/quickstart.yaml
+
+test: $(STAMP)  ## lint, types and the whole test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+
+install: $(STAMP)
+
+# torch first and by its exact version: a machine may keep a CPU build of just that one, and a plain
+# requirement would take the newest with gigabytes of CUDA beside it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,27 @@
+"""The one way a conversation becomes tokens: sampling, scoring and training all use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfalign.errors import ModelError
+from selfalign.types import Message
+
+
+def encode_chat(tokenizer: Any, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
+    """Token ids of the chat-templated ``messages`` with the generation prompt, then ``answer_prefix``.
+
+    Raises:
+        ModelError: the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template; use an instruction-tuned model, or add a "
+            f"chat_template.jinja to the folder"
+        )
+    text = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if answer_prefix:
+        ids = ids + tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]
+    return tuple(int(token) for token in ids)

@@ -1,0 +1,106 @@
+"""What a person sees while a run works: bars with an ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from selfalign.stages.jobs import Progress
+
+#: Seconds between two plain lines of one stage.
+_LINE_EVERY_S = 20.0
+
+
+class Reporter(Protocol):
+    """Told by the stages, shows or forgets."""
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
+    def update(self, progress: Progress) -> None: ...
+    def finish(self, summary: str) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+class Silent:
+    """For tests and notebooks."""
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
+    def update(self, progress: Progress) -> None: ...
+    def finish(self, summary: str) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+class ConsoleReporter:
+    """Rich bars where there is a terminal; otherwise a line at start, now and then, and at the end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bars: Bars | None = None
+        self._label = ""
+        self._started = 0.0
+        self._last_line = 0.0
+        self._first: Progress | None = None
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._label, self._started, self._last_line, self._first = label, time.monotonic(), time.monotonic(), None
+        if not self.console.is_terminal:
+            self.console.print(f"{label} ...")
+            return
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._bars.add_task(label, total=total, speed="loading the model" if total is None else "")
+        self._bars.start()
+
+    def update(self, progress: Progress) -> None:
+        if self._first is None:
+            self._first = progress
+        speed = self._speed(progress)
+        if self._bars:
+            self._bars.update(
+                self._bars.task_ids[0], completed=progress.done, total=progress.total, speed=f"{progress.unit} {speed}"
+            )
+        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self.console.print(
+                f"{self._label}: {progress.done}/{progress.total} {progress.unit} {speed}{self._eta(progress)}"
+            )
+
+    def finish(self, summary: str) -> None:
+        if self._bars:
+            self._bars.stop()
+            self._bars = None
+        self.console.print(f"{self._label}: {summary} [dim]({time.monotonic() - self._started:.0f} s)[/dim]")
+
+    def note(self, message: str) -> None:
+        self.console.print(message)
+
+    def close(self) -> None:
+        """Give the terminal back, also after an error in the middle of a stage."""
+        if self._bars:
+            self._bars.stop()
+            self._bars = None
+
+    def _speed(self, progress: Progress) -> str:
+        seconds = time.monotonic() - self._started
+        return (
+            f"{progress.tokens / seconds:.0f} tokens/s {progress.note}".rstrip() if progress.tokens else progress.note
+        )
+
+    def _eta(self, progress: Progress) -> str:
+        done = progress.done - (self._first.done if self._first else 0)
+        if done <= 0 or progress.done >= progress.total:
+            return ""
+        left = (time.monotonic() - self._started) / done * (progress.total - progress.done)
+        return f", about {left:.0f} s left"

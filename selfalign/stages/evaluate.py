@@ -1,0 +1,65 @@
+"""Stage ``evaluate``: checks M_t's held-out answers and computes every configured figure."""
+
+from __future__ import annotations
+
+import json
+
+from selfalign.identity import content_id, derive_seed
+from selfalign.judges.verifier import VerifierJudge
+from selfalign.protocols import EvaluationInput, Evaluator, JudgeContext
+from selfalign.registry import find
+from selfalign.stages.context import RunContext
+from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.types import Candidate, Checkpoint, JudgeItem, Judgement, Prompt
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    metrics = [metric.model_dump(mode="json") for metric in context.config.evaluate.metrics]
+    trained = upstream(context, round, "train") if round else None
+    return content_id(
+        "evaluate", upstream(context, round, "answer"), trained, metrics, _verifier(context, round).judge_hash
+    )
+
+
+def run(context: RunContext, round: int) -> StageOutcome:
+    prompts = {p.prompt_id: p for p in context.store.rows(Prompt, "round = 0 and split = 'held_out'")}
+    answers = {
+        t: [
+            JudgeItem(prompts[c.prompt_id], c)
+            for c in context.store.rows(Candidate, "round = ? and split = 'held_out'", (t,))
+        ]
+        for t in range(round + 1)
+    }
+    judge = _verifier(context, round)
+    for batch in judge.plan(answers[round]):
+        context.store.insert(judge.judge([answers[round][i] for i in batch]))
+    judgements = context.store.rows(
+        Judgement,
+        "judge = 'verifier' and candidate_id in (select candidate_id from candidates where split = 'held_out')",
+    )
+    trained = context.store.rows(Checkpoint, "round = ?", (round,)) if round else []
+    data = EvaluationInput(
+        run=context.config.name,
+        round=round,
+        prompts=list(prompts.values()),
+        candidates=answers,
+        judgements={t: [j for j in judgements if j.round == t] for t in range(round + 1)},
+        training=json.loads(trained[0].metrics) if trained else {},
+        seed=derive_seed(context.config.seed, round, "evaluate") & 0xFFFFFFFF,
+    )
+    figures = []
+    for settings in context.config.evaluate.metrics:
+        evaluator: Evaluator = find("evaluate", settings.id).load()(settings)
+        figures.extend(evaluator.evaluate(data))
+    context.store.insert(figures)
+    shown = {f.metric: f for f in figures}
+    text = [f"M{round}"]
+    if "pass_rate_strict" in shown and shown["pass_rate_strict"].value is not None:
+        text.append(f"strict pass rate {shown['pass_rate_strict'].value:.3f}")
+    if (delta := shown.get("pass_rate_delta_vs_m0")) and None not in (delta.value, delta.low, delta.high):
+        text.append(f"{delta.value:+.3f} against M0 [{delta.low:+.3f}, {delta.high:+.3f}]")
+    return StageOutcome(len(answers[round]), len(figures), ", ".join(text))
+
+
+def _verifier(context: RunContext, round: int) -> VerifierJudge:
+    return VerifierJudge(VerifierJudge.Config(), JudgeContext(None, context.config.seed, round, context.templates()))

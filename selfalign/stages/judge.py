@@ -1,0 +1,140 @@
+"""Stage ``judge``: M_{t-1} (or a judge that needs no model) scores the round's candidates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from selfalign.errors import EmptyStage
+from selfalign.identity import content_id
+from selfalign.protocols import Judge, JudgeContext
+from selfalign.registry import find
+from selfalign.stages.context import RunContext
+from selfalign.stages.generate import engine_spec
+from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.stages.loading import load_engine
+from selfalign.stages.supervise import collect, supervise
+from selfalign.templates import Templates
+from selfalign.types import Candidate, Event, JudgeItem, Prompt
+
+#: After this many judgements without a valid one the judge is taken to be unable, not unlucky.
+_HOPELESS_AFTER = 64
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    judge = build_judge(context, round)
+    weights = context.model(round - 1).weights_hash if needs_engine(context) else None
+    return content_id("judge", upstream(context, round, "generate"), judge.judge_hash, weights)
+
+
+def build_judge(context: RunContext, round: int) -> Judge:
+    """The configured judge without a model: enough for its name and hash."""
+    judge: Judge = find("judge", context.config.judge.id).load()(
+        context.config.judge, JudgeContext(None, context.config.seed, round, context.templates())
+    )
+    return judge
+
+
+def needs_engine(context: RunContext) -> bool:
+    return bool(find("judge", context.config.judge.id).load().needs_engine(context.config.judge))
+
+
+def run(context: RunContext, round: int) -> StageOutcome:
+    folder = context.job(round, "judge")
+    collect(folder, context.store)
+    judge = build_judge(context, round)
+    candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+    prompts = context.store.rows(Prompt, "round = ? and split = 'train'", (round,))
+    done = context.store.query(
+        "select distinct j.candidate_id from judgements j join candidates c using (candidate_id) "
+        "where j.round = ? and c.split = 'train' and j.judge_hash = ?",
+        (round, judge.judge_hash),
+    )["candidate_id"].to_pylist()
+    tally: Counter[str] = Counter()
+
+    def stop_if_hopeless(tables: Mapping[str, pa.Table]) -> None:
+        if "judgements" in tables:
+            tally.update(tables["judgements"]["outcome"].to_pylist())
+        if sum(tally.values()) >= _HOPELESS_AFTER and not tally["ok"]:
+            raise EmptyStage(
+                f"round {round}: none of the first {sum(tally.values())} judgements of '{context.config.judge.id}' is "
+                f'valid ({_counts(tally)}); read some with selfalign sql {context.workspace.path} "select raw from '
+                f'judgements", then change the rubric or the judge'
+            )
+
+    if len(done) < len(candidates):
+        spec = {
+            "kind": "judge",
+            "round": round,
+            "run_seed": context.config.seed,
+            "judge": context.config.judge.model_dump(mode="json"),
+            "templates": [str(path.resolve()) for path in context.template_folders()],
+            "needs_engine": needs_engine(context),
+            "done": done,
+            **engine_spec(context, context.model(round - 1)),
+        }
+        supervise(
+            folder, spec, {"prompts": prompts, "candidates": candidates}, workspace=context.workspace,
+            store=context.store, reporter=context.reporter, label=f"round {round} judge", hook=stop_if_hopeless,
+        )  # fmt: skip
+    outcomes = _outcomes(context, round)
+    total = sum(outcomes.values())
+    if not outcomes["ok"]:
+        raise EmptyStage(
+            f"round {round}: no valid judgement among {total} ({_counts(outcomes)}); change the rubric or the judge"
+        )
+    return StageOutcome(
+        len(candidates), total, f"{total} judgements, {outcomes['ok'] / total:.0%} valid ({_counts(outcomes)})",
+        {"outcomes": dict(outcomes)},
+    )  # fmt: skip
+
+
+def _outcomes(context: RunContext, round: int) -> Counter[str]:
+    rows = context.store.query(
+        "select outcome, count(*) n from judgements j join candidates c using (candidate_id) "
+        "where j.round = ? and c.split = 'train' group by outcome",
+        (round,),
+    ).to_pylist()
+    return Counter({row["outcome"]: row["n"] for row in rows})
+
+
+def _counts(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+
+
+# -- in the stage process -----------------------------------------------------------------------
+
+
+def work(folder: JobFolder) -> None:
+    spec: dict[str, Any] = folder.spec()
+    events: list[Event] = []
+
+    def on_event(kind: str, message: str) -> None:
+        identity = content_id("event", spec["round"], "judge", kind, len(events), message)
+        events.append(Event(identity, spec["round"], "judge", kind, None, message, "{}"))
+
+    engine = load_engine(spec, on_event) if spec["needs_engine"] else None
+    plugin = find("judge", spec["judge"]["id"]).load()
+    templates = Templates([Path(path) for path in spec["templates"]])
+    judge: Judge = plugin(
+        plugin.Config.model_validate(spec["judge"]), JudgeContext(engine, spec["run_seed"], spec["round"], templates)
+    )
+    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
+    candidates = sorted(folder.rows("candidates", Candidate), key=lambda c: c.candidate_id)
+    items = [JudgeItem(prompts[c.prompt_id], c) for c in candidates]
+    done = set(spec["done"])
+    finished = 0
+    for number, batch in enumerate(judge.plan(items)):
+        members = [items[i] for i in batch]
+        if any(item.candidate.candidate_id not in done for item in members):
+            folder.emit(number, [*judge.judge(members), *events])
+            events.clear()
+        finished += len(members)
+        folder.report(Progress(finished, len(items), "candidates"))
+    if engine is not None:
+        engine.close()

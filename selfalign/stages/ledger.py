@@ -1,0 +1,65 @@
+"""Truth for resuming: a stage is done when the store says so for the same fingerprint of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfalign.errors import ConfigError, EmptyStage, StageFailed
+from selfalign.stages.context import RunContext
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What a stage read and wrote; ``detail`` goes into the ledger, ``summary`` is for people."""
+
+    rows_in: int
+    rows_out: int
+    summary: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_stage(
+    context: RunContext, round: int, name: str, fingerprint: str, body: Callable[[], StageOutcome]
+) -> StageOutcome | None:
+    """Run ``body`` unless the ledger has it done; returns None where there was nothing to do.
+
+    Raises:
+        ConfigError: the stage is done, but with other settings or inputs than today's.
+        SelfAlignError: what ``body`` raised, after it is written to the ledger.
+    """
+    label = f"round {round} {name}"
+    record = context.store.stage(round, name)
+    if record is not None and record.status == "done":
+        if record.fingerprint == fingerprint:
+            return None
+        raise ConfigError(
+            f"{label} is done with other settings or inputs than today's (prompt files, rubric, model or config "
+            f"changed); restore them, or start a run under another name"
+        )
+    context.store.start_stage(round, name, fingerprint)
+    context.reporter.start(label)
+    try:
+        outcome = body()
+    except BaseException as error:
+        status = "empty" if isinstance(error, EmptyStage) else "failed"
+        context.store.fail_stage(round, name, fingerprint, status=status, detail={"error": str(error)})
+        raise
+    context.store.finish_stage(
+        round, name, fingerprint, rows_in=outcome.rows_in, rows_out=outcome.rows_out, detail=dict(outcome.detail)
+    )
+    context.reporter.finish(outcome.summary)
+    return outcome
+
+
+def upstream(context: RunContext, round: int, name: str) -> str:
+    """Fingerprint of a stage that must be done before.
+
+    Raises:
+        StageFailed: it is not.
+    """
+    record = context.store.stage(round, name)
+    if record is None or record.status != "done":
+        raise StageFailed(f"round {round}: '{name}' is not done yet; run the stages in order")
+    return record.fingerprint

@@ -1,0 +1,34 @@
+"""Load a model in a stage process, and prove that it is the one the run means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selfalign.errors import WeightsMismatch
+from selfalign.protocols import Engine
+from selfalign.registry import find
+
+
+def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> Engine:
+    """The engine that ``spec`` (see generate.engine_spec) describes.
+
+    Raises:
+        WeightsMismatch: the folder's weights are not those the spec names (guarantee 2).
+    """
+    plugin = find("engine", spec["engine"]["id"]).load()
+    engine: Engine = plugin(
+        plugin.Config.model_validate(spec["engine"]),
+        Path(spec["model"]),
+        dtype=spec["dtype"],
+        device=spec["device"],
+        trust_remote_code=spec["trust_remote_code"],
+        on_event=on_event,
+    )
+    if engine.weights_hash != spec["weights_hash"]:
+        raise WeightsMismatch(
+            f"{spec['model']}: holds weights {engine.weights_hash[:12]}, this stage is for {spec['weights_hash'][:12]}; "
+            f"put the original files back and run again"
+        )
+    return engine

@@ -1,0 +1,83 @@
+"""Stage ``log_ratio``: how far M_t has moved from M_0, on M_t's own held-out answers.
+
+Sampled at temperature 1, the mean of log pi_t - log pi_0 a sequence estimates KL(pi_t || pi_0); with
+greedy answers it is a mean log-ratio, and is reported as that.
+"""
+
+from __future__ import annotations
+
+from selfalign.evaluation.statistics import mean_interval
+from selfalign.identity import canonical, content_id
+from selfalign.stages.context import RunContext
+from selfalign.stages.generate import engine_spec, messages_for
+from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.stages.loading import load_engine
+from selfalign.stages.supervise import collect, supervise
+from selfalign.types import Candidate, Evaluation, Prompt, TokenSequence
+
+_CHUNK = 32
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    return content_id("log_ratio", upstream(context, round, "answer"), context.model(0).weights_hash)
+
+
+def run(context: RunContext, round: int) -> StageOutcome:
+    folder = context.job(round, "log_ratio")
+    collect(folder, context.store)
+    where = "round = ? and metric = 'log_ratio_vs_m0'"
+    if not context.store.rows(Evaluation, where, (round,)):
+        spec = {
+            "kind": "log_ratio",
+            "round": round,
+            "run": context.config.name,
+            "system_prompt": context.config.generate.system_prompt,
+            "sampled": context.config.evaluate.temperature == 1.0 and context.config.evaluate.top_p == 1.0,
+            **engine_spec(context, context.model(0)),
+        }
+        inputs = {
+            "prompts": context.store.rows(Prompt, "round = 0 and split = 'held_out'"),
+            "candidates": context.store.rows(Candidate, "round = ? and split = 'held_out'", (round,)),
+        }
+        supervise(
+            folder, spec, inputs, workspace=context.workspace, store=context.store, reporter=context.reporter,
+            label=f"round {round} log_ratio",
+        )  # fmt: skip
+    figure = context.store.rows(Evaluation, where, (round,))[0]
+    return StageOutcome(figure.n, 1, f"mean log-ratio of M{round} to M0: {figure.value:.2f} nats an answer")
+
+
+def work(folder: JobFolder) -> None:
+    from transformers import AutoTokenizer
+
+    spec = folder.spec()
+    engine = load_engine(spec, lambda kind, message: None)
+    end = int(AutoTokenizer.from_pretrained(spec["model"]).eos_token_id)
+    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
+    candidates = sorted(
+        folder.rows("candidates", Candidate), key=lambda c: (c.n_prompt_tokens + c.n_tokens, c.candidate_id)
+    )
+    ratios: list[float] = []
+    tokens = 0
+    for start in range(0, len(candidates), _CHUNK):
+        chunk = candidates[start : start + _CHUNK]
+        sequences = [
+            TokenSequence(
+                engine.encode_prompt(messages_for(prompts[c.prompt_id].text, spec["system_prompt"])),
+                (*c.token_ids, *((end,) if c.finish_reason == "stop" else ())),
+            )
+            for c in chunk
+        ]
+        for candidate, values in zip(chunk, engine.log_probs(sequences), strict=True):
+            ratios.append(candidate.logprob - float(values.sum()))
+            tokens += len(values)
+        folder.report(Progress(min(start + _CHUNK, len(candidates)), len(candidates), "answers"))
+    engine.close()
+    mean = mean_interval(ratios)
+    detail = {"unit": "nats an answer", "nats_a_token": sum(ratios) / max(tokens, 1), "estimates_kl": spec["sampled"]}
+    folder.emit(
+        0,
+        [Evaluation(spec["run"], spec["round"], "log_ratio_vs_m0", "held_out", mean.value, mean.low, mean.high,
+                    len(ratios), canonical(detail))],
+    )  # fmt: skip

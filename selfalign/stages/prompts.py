@@ -1,0 +1,85 @@
+"""Stage: which prompts a round uses. Held-out prompts are written once, as round 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from selfalign.config import PromptSettings
+from selfalign.errors import PromptFileError
+from selfalign.identity import content_id, derive_seed
+from selfalign.registry import find
+from selfalign.sources.draw import draw, overlap_with_held_out
+from selfalign.stages.context import RunContext
+from selfalign.stages.ledger import StageOutcome
+from selfalign.types import Prompt, Split
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    pool = load_held_out(context) if round == 0 else load_training(context)
+    return content_id(
+        "prompts", context.config.seed, round, context.config.prompts.per_round, [p.prompt_id for p in pool]
+    )
+
+
+def run(context: RunContext, round: int) -> StageOutcome:
+    if round == 0:
+        rows = load_held_out(context)
+    else:
+        settings = context.config.prompts
+        rows = draw(load_training(context), settings.per_round, round, context.config.seed)
+        rows = [replace(prompt, round=round) for prompt in rows]
+    context.store.insert(rows)
+    constrained = sum(bool(p.instruction_id_list) for p in rows)
+    return StageOutcome(len(rows), len(rows), f"{len(rows)} prompts, {constrained} with checkable constraints")
+
+
+def load_training(context: RunContext) -> list[Prompt]:
+    """Every usable training prompt, in file order."""
+    settings = context.config.prompts
+    return _load(settings.sources, settings, "train", Path.cwd())
+
+
+def load_held_out(context: RunContext) -> list[Prompt]:
+    """The held-out prompts of this run: a seeded sample of ``evaluate.prompts`` of them, or all."""
+    settings = context.config.prompts
+    rows = _load(settings.held_out, settings, "held_out", Path.cwd())
+    wanted = context.config.evaluate.prompts
+    if wanted is not None and wanted < len(rows):
+        rows.sort(key=lambda p: derive_seed(context.config.seed, "held_out", p.prompt_id))
+        rows = sorted(rows[:wanted], key=lambda p: p.prompt_id)
+    return rows
+
+
+def refuse_overlap(training: Sequence[Prompt], held_out: Sequence[Prompt], threshold: float) -> None:
+    """Held-out prompts must measure what was not trained on.
+
+    Raises:
+        PromptFileError: naming the first training prompt that repeats a held-out one.
+    """
+    hits = overlap_with_held_out(training, held_out, threshold)
+    if hits:
+        train, held, score = hits[0]
+        raise PromptFileError(
+            f"{len(hits)} training prompts repeat held-out ones (ROUGE-L F > {threshold}), first: {train.text[:60]!r} ~ "
+            f"{held.text[:60]!r} ({score:.2f}); remove them from one side, or raise prompts.held_out_overlap"
+        )
+
+
+def _load(sources: Sequence[object], settings: PromptSettings, split: Split, base: Path) -> list[Prompt]:
+    rows: dict[str, Prompt] = {}
+    for config in sources:
+        source = find("prompts", config.id).load()(config, base)  # type: ignore[attr-defined]
+        for prompt in source.prompts():
+            if settings.only_constrained and not prompt.instruction_id_list:
+                continue
+            if settings.languages is not None and prompt.language not in settings.languages:
+                continue
+            rows.setdefault(prompt.prompt_id, replace(prompt, split=split, round=0))
+    if not rows:
+        raise PromptFileError(
+            f"no {split} prompt is left after only_constrained={settings.only_constrained} and "
+            f"languages={settings.languages}; loosen them or add prompts"
+        )
+    return list(rows.values())

@@ -1,0 +1,186 @@
+"""Stage ``train``: M_{t-1} and the round's pairs become M_t, published as a durable folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from selfalign.errors import EmptyStage, WeightsMismatch
+from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weights
+from selfalign.protocols import Trainer, TrainingJob
+from selfalign.registry import find
+from selfalign.stages.context import RunContext
+from selfalign.stages.generate import messages_for
+from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.stages.supervise import collect, supervise
+from selfalign.training.checkpoints import check_disk, folder_bytes, publish, required_bytes
+from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
+from selfalign.workspace import write_atomic
+
+#: Inside a published checkpoint: what made it. Written last, so a folder that has it is complete.
+MANIFEST = "selfalign.json"
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    return content_id(
+        "train", upstream(context, round, "pair"), context.config.train.model_dump(mode="json"),
+        context.model(round - 1).weights_hash, context.model(reference_round(context, round)).weights_hash,
+    )  # fmt: skip
+
+
+def reference_round(context: RunContext, round: int) -> int:
+    """0 where the reference is the initial model, else the previous round."""
+    return 0 if getattr(context.config.train, "reference", "previous") == "initial" else round - 1
+
+
+def run(context: RunContext, round: int) -> StageOutcome:
+    folder = context.job(round, "train")
+    collect(folder, context.store)
+    identity = fingerprint(context, round)
+    final = context.workspace.checkpoint_folder(round)
+    pairs = context.store.rows(Pair, "round = ?", (round,))
+    if not context.store.rows(Checkpoint, "round = ?", (round,)):
+        if not pairs:
+            raise EmptyStage(f"round {round}: nothing to train on, the round has no pairs")
+        parent, reference = context.model(round - 1), context.model(reference_round(context, round))
+        save_state = getattr(context.config.train, "save_every", None) is not None
+        check_disk(context.workspace.path, required_bytes(parent.path, save_state))
+        spec = {
+            "kind": "train",
+            "round": round,
+            "seed": _seed(context, round),
+            "fingerprint": identity,
+            "train": context.config.train.model_dump(mode="json"),
+            "parent": str(parent.path.resolve()),
+            "parent_hash": parent.weights_hash,
+            "reference": str(reference.path.resolve()),
+            "reference_hash": reference.weights_hash,
+            "system_prompt": context.config.generate.system_prompt,
+            "final": str(final.resolve()),
+            "final_relative": str(final.relative_to(context.workspace.path)),
+        }
+        wanted = {p.chosen_id for p in pairs} | {p.rejected_id for p in pairs}
+        candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+        supervise(
+            folder, spec,
+            {
+                "pairs": pairs,
+                "candidates": [c for c in candidates if c.candidate_id in wanted],
+                "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
+            },
+            workspace=context.workspace, store=context.store, reporter=context.reporter,
+            label=f"round {round} train",
+        )  # fmt: skip
+    checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
+    context.store.put_round(
+        round, parent_hash=context.model(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
+        trainer=checkpoint.trainer, reference_hash=checkpoint.reference_hash,
+    )  # fmt: skip
+    metrics = json.loads(checkpoint.metrics)
+    shown = ", ".join(
+        f"{name} {metrics[name]:.3f}" for name in ("guard_loss", "train_loss", "reward_accuracy") if name in metrics
+    )
+    return StageOutcome(len(pairs), 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
+
+
+def _seed(context: RunContext, round: int) -> int:
+    # transformers takes 32-bit seeds.
+    return int(content_id("train_seed", context.config.seed, round)[:8], 16) >> 1
+
+
+# -- in the stage process -----------------------------------------------------------------------
+
+
+def work(folder: JobFolder) -> None:
+    spec = folder.spec()
+    final = Path(spec["final"])
+    record = _finished(final, spec["fingerprint"])
+    if record is None:
+        record = _train(folder, spec, final)
+    folder.emit(0, [Checkpoint(**record)])
+
+
+def _finished(final: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The record of a checkpoint that an earlier attempt published but could not report."""
+    manifest = final / MANIFEST
+    if not manifest.is_file():
+        return None
+    data = json.loads(manifest.read_text())
+    return data["checkpoint"] if data["fingerprint"] == fingerprint else None
+
+
+def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, Any]:
+    parent, reference = Path(spec["parent"]), Path(spec["reference"])
+    for path, expected in ((parent, spec["parent_hash"]), (reference, spec["reference_hash"])):
+        if hash_weights(path) != expected:
+            raise WeightsMismatch(f"{path}: the weights changed since this round began; put the original files back")
+    plugin = find("train", spec["train"]["id"]).load()
+    trainer: Trainer = plugin(plugin.Config.model_validate(spec["train"]))
+    output = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(output, ignore_errors=True)
+
+    def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        note = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+        folder.report(Progress(done, total, "steps", 0, note))
+
+    pairs, completions = _examples(folder, spec, parent)
+    scratch = folder.path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    result = trainer.train(
+        TrainingJob(
+            round=spec["round"], seed=spec["seed"], parent=parent, reference=reference, output=output,
+            scratch=scratch, report=report,
+            pairs=pairs if trainer.needs == "pairs" else (),
+            completions=completions if trainer.needs == "completions" else (),
+        )
+    )  # fmt: skip
+    weights_hash = hash_weights(output)
+    record = Checkpoint(
+        checkpoint_id=content_id("checkpoint", spec["round"], weights_hash, hash_tokenizer(output)),
+        round=spec["round"],
+        parent_id=spec["parent_hash"],
+        weights_hash=weights_hash,
+        path=spec["final_relative"],
+        trainer=trainer.name,
+        method=str(spec["train"].get("method", "full")),
+        reference_hash=result.reference_hash,
+        n_examples=result.n_examples,
+        n_bytes=folder_bytes(output),
+        config=canonical(spec["train"]),
+        metrics=canonical(dict(result.metrics)),
+    ).__dict__
+    write_atomic(output / "history.json", json.dumps([dict(step) for step in result.history]))
+    write_atomic(output / MANIFEST, json.dumps({"fingerprint": spec["fingerprint"], "checkpoint": record}, indent=2))
+    publish(output, final)
+    return dict(record)
+
+
+def _examples(
+    folder: JobFolder, spec: Mapping[str, Any], parent: Path
+) -> tuple[list[PairExample], list[CompletionExample]]:
+    """Token ids as the policy sampled them; the end token only where the policy ended by itself."""
+    from transformers import AutoTokenizer
+
+    from selfalign.engines.chat import encode_chat
+
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
+    candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
+
+    def completion(candidate: Candidate) -> tuple[int, ...]:
+        end = (int(tokenizer.eos_token_id),) if candidate.finish_reason == "stop" else ()
+        return (*candidate.token_ids, *end)
+
+    pairs: list[PairExample] = []
+    completions: list[CompletionExample] = []
+    ordered: Sequence[Pair] = sorted(folder.rows("pairs", Pair), key=lambda p: p.pair_id)
+    for pair in ordered:
+        prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
+        chosen, rejected = completion(candidates[pair.chosen_id]), completion(candidates[pair.rejected_id])
+        pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
+        completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
+    return pairs, completions

@@ -1,0 +1,56 @@
+"""A stage process: ``python -m selfalign.stages.worker JOBDIR``.
+
+It exists so that a model's memory is given back when the stage ends: by the process's exit, the
+only way that always works.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from selfalign.errors import SelfAlignError
+from selfalign.stages.jobs import JobFolder
+
+#: Job kind -> the function that does the work.
+WORK = {
+    "generate": "selfalign.stages.generate:work",
+    "judge": "selfalign.stages.judge:work",
+    "train": "selfalign.stages.train:work",
+    "log_ratio": "selfalign.stages.log_ratio:work",
+}
+
+
+def _die_with(parent: int) -> None:
+    """End this process when the run is gone, even by kill -9; polled, as it must also work off Linux."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(3)
+
+
+def main() -> int:
+    folder = JobFolder(Path(sys.argv[1]))
+    parent = int(os.environ.get("SELFALIGN_PARENT", os.getppid()))
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    spec = folder.spec()
+    module, _, name = WORK[spec["kind"]].partition(":")
+    try:
+        work: Callable[[JobFolder], None] = getattr(importlib.import_module(module), name)
+        work(folder)
+    except BaseException as error:
+        if not isinstance(error, SelfAlignError):
+            logging.exception("the stage stopped")
+        folder.fail(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

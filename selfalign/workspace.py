@@ -1,0 +1,164 @@
+"""A run's folder: where things are, who holds it, and which processes a killed run left behind.
+
+runs/<name>/
+  store.duckdb          every row
+  config.yaml           the validated config, defaults included
+  prompts/              optional: prompt files here win over the shipped ones
+  checkpoints/round-1/  M_1 ... as plain Hugging Face folders
+  logs/                 one file a stage
+  .selfalign/           lock, process records, jobs under way, Prefect's own data
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import yaml
+
+from selfalign.config import RunConfig, validate_config
+from selfalign.errors import ConfigError, StageFailed, StoreError, WorkspaceBusy
+
+#: What a process record may be, so that a reused pid is never killed for another's sins.
+_START_TOLERANCE_S = 2.0
+
+
+class Workspace:
+    """Paths of a run. Creates nothing until :meth:`create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store_path = path / "store.duckdb"
+        self.config_path = path / "config.yaml"
+        self.prompts = path / "prompts"
+        self.checkpoints = path / "checkpoints"
+        self.logs = path / "logs"
+        self.state = path / ".selfalign"
+        self.jobs = self.state / "jobs"
+        self.prefect = self.state / "prefect"
+        self._lock_path = self.state / "lock"
+        self._processes_path = self.state / "processes.json"
+
+    @classmethod
+    def existing(cls, path: Path) -> Workspace:
+        """The workspace at ``path``, or the run of that name under runs/.
+
+        Raises:
+            StoreError: there is none.
+        """
+        for candidate in (path, Path("runs") / path):
+            if (candidate / "store.duckdb").is_file():
+                return cls(candidate)
+        raise StoreError(f"{path}: no run here (no store.duckdb); 'selfalign run CONFIG' makes one")
+
+    def create(self) -> None:
+        try:
+            for folder in (self.path, self.checkpoints, self.logs, self.jobs, self.prefect):
+                folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ConfigError(f"workspace {self.path}: {error.filename} is a file, not a folder") from None
+        except OSError as error:
+            raise StageFailed(f"workspace {self.path}: cannot be created: {error.strerror}") from None
+
+    def checkpoint_folder(self, round: int) -> Path:
+        return self.checkpoints / f"round-{round}"
+
+    def save_config(self, config: RunConfig) -> None:
+        text = "# Written by 'selfalign run'; edit your own file, not this copy.\n"
+        text += yaml.safe_dump(config.snapshot(), sort_keys=False, allow_unicode=True)
+        write_atomic(self.config_path, text)
+
+    def load_config(self) -> RunConfig:
+        return validate_config(yaml.safe_load(self.config_path.read_text(encoding="utf-8")), str(self.config_path))
+
+    # -- one run at a time ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the workspace; the kernel frees the lock when the process dies, however it dies.
+
+        Raises:
+            WorkspaceBusy: another process holds it; the message names it.
+        """
+        import fcntl
+
+        self.state.mkdir(parents=True, exist_ok=True)
+        with self._lock_path.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise WorkspaceBusy(
+                    f"{self.path}: already running ({holder}); wait for it, or stop it and run again"
+                ) from None
+            handle.truncate(0)
+            handle.write(f"pid {os.getpid()}")
+            handle.flush()
+            yield
+
+    def holder(self) -> int | None:
+        """Pid of the process that holds the workspace now, or None."""
+        import fcntl
+
+        try:
+            with self._lock_path.open() as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return int(handle.read().split()[-1])
+        except (FileNotFoundError, ValueError, IndexError):
+            pass
+        return None
+
+    # -- processes that outlive a kill -9 -----------------------------------------------------------
+
+    def record_process(self, pid: int, what: str) -> None:
+        """Remember a child by pid and start time, so that a later start can end it if it was orphaned."""
+        with contextlib.suppress(psutil.Error):
+            records = [r for r in self._process_records() if r["pid"] != pid]
+            records.append({"pid": pid, "started": psutil.Process(pid).create_time(), "what": what})
+            write_atomic(self._processes_path, json.dumps(records))
+
+    def record_children(self, what: str) -> None:
+        """Remember every present descendant of this process (Prefect's ephemeral server, for one)."""
+        for child in psutil.Process().children(recursive=True):
+            self.record_process(child.pid, what)
+
+    def reap(self) -> list[str]:
+        """End recorded processes that are still alive; returns what they were. Call with the lock held."""
+        ended = []
+        for record in self._process_records():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(record["pid"])
+                if abs(process.create_time() - record["started"]) > _START_TOLERANCE_S:
+                    continue  # the pid belongs to somebody else by now
+                for member in [*process.children(recursive=True), process]:
+                    with contextlib.suppress(psutil.Error):
+                        member.send_signal(signal.SIGKILL)
+                process.wait(10)
+                ended.append(f"{record['what']} (pid {record['pid']})")
+        self._processes_path.unlink(missing_ok=True)
+        return ended
+
+    def _process_records(self) -> list[dict[str, object]] | list[dict[str, float]]:
+        try:
+            records = json.loads(self._processes_path.read_text())
+        except (FileNotFoundError, ValueError):
+            return []
+        return [r for r in records if isinstance(r, dict) and {"pid", "started", "what"} <= set(r)]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write aside, fsync, rename: a reader sees the old file or the new one, never half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    aside.replace(path)

@@ -221,7 +221,7 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
     """Field names at ``location``, following plug-in ids through their Config models."""
     model: Any = RunConfig
     for part in location:
-        data = data[part] if isinstance(data, list | dict) and not isinstance(data, str) else None
+        data = _at(data, part)
         if isinstance(part, int):
             field: Any = None
         else:
@@ -230,13 +230,20 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, Settings):
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
-            model = _config_of(str(location[0]), part, data["id"]) or model
+            model = _config_of(data["id"]) or model
         elif get_args(inner):
             continue
     return list(model.model_fields) if model else []
 
 
-def _config_of(section: str, part: Any, name: str) -> Any:
+def _at(data: Any, part: Any) -> Any:
+    try:
+        return data[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _config_of(name: str) -> Any:
     for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate"):
         try:
             return find(kind, name).load().Config

@@ -44,7 +44,9 @@ class StageFailed(SelfAlignError):
 
 
 class EmptyStage(StageFailed):
-    """A stage yielded nothing that the next one could honestly use."""
+    """A stage yielded nothing that the next one could honestly use: the input or settings are at fault."""
+
+    exit_code = 2
 
 
 class WeightsMismatch(StageFailed):

@@ -48,7 +48,9 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
 
 
 def begin_round(context: RunContext, round: int) -> None:
-    """Write the round's row; M_0's weights are recorded before anything is made with them."""
+    """Write the round's row, unless it is finished; M_0's weights are recorded before anything is made with them."""
+    if _status(context, round) == "done":
+        return
     if round == 0:
         context.store.put_round(0, weights_hash=context.model(0).weights_hash, status="running")
     else:
@@ -56,7 +58,13 @@ def begin_round(context: RunContext, round: int) -> None:
 
 
 def end_round(context: RunContext, round: int) -> None:
-    context.store.put_round(round, status="done")
+    if _status(context, round) != "done":
+        context.store.put_round(round, status="done")
+
+
+def _status(context: RunContext, round: int) -> str | None:
+    found = context.store.query("select status from rounds where round = ?", (round,)).to_pylist()
+    return found[0]["status"] if found else None
 
 
 def open_run(context: RunContext) -> None:

@@ -15,8 +15,10 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 import psutil
 import yaml
@@ -89,14 +91,10 @@ class Workspace:
 
         self.state.mkdir(parents=True, exist_ok=True)
         with self._lock_path.open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
-                raise WorkspaceBusy(
-                    f"{self.path}: already running ({holder}); wait for it, or stop it and run again"
-                ) from None
+                raise WorkspaceBusy(f"{self.path}: already running ({holder}); wait for it, or stop it and run again")
             handle.truncate(0)
             handle.write(f"pid {os.getpid()}")
             handle.flush()
@@ -146,12 +144,25 @@ class Workspace:
         self._processes_path.unlink(missing_ok=True)
         return ended
 
-    def _process_records(self) -> list[dict[str, object]] | list[dict[str, float]]:
+    def _process_records(self) -> list[dict[str, Any]]:
         try:
             records = json.loads(self._processes_path.read_text())
         except (FileNotFoundError, ValueError):
             return []
         return [r for r in records if isinstance(r, dict) and {"pid", "started", "what"} <= set(r)]
+
+
+def _locked(handle: TextIO, mode: int) -> bool:
+    """Try for a moment: somebody who asks for the holder has the lock for an instant."""
+    import fcntl
+
+    for _ in range(5):
+        try:
+            fcntl.flock(handle, mode)
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False
 
 
 def write_atomic(path: Path, text: str) -> None:

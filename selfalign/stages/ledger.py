@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from selfalign.errors import ConfigError, EmptyStage, StageFailed
 from selfalign.stages.context import RunContext
@@ -43,7 +43,7 @@ def run_stage(
     try:
         outcome = body()
     except BaseException as error:
-        status = "empty" if isinstance(error, EmptyStage) else "failed"
+        status: Literal["empty", "failed"] = "empty" if isinstance(error, EmptyStage) else "failed"
         context.store.fail_stage(round, name, fingerprint, status=status, detail={"error": str(error)})
         raise
     context.store.finish_stage(

@@ -6,6 +6,9 @@ greedy answers it is a mean log-ratio, and is reported as that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from selfalign.evaluation.statistics import mean_interval
 from selfalign.identity import canonical, content_id
 from selfalign.stages.context import RunContext
@@ -36,7 +39,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
             "sampled": context.config.evaluate.temperature == 1.0 and context.config.evaluate.top_p == 1.0,
             **engine_spec(context, context.model(0)),
         }
-        inputs = {
+        inputs: dict[str, Sequence[Any]] = {
             "prompts": context.store.rows(Prompt, "round = 0 and split = 'held_out'"),
             "candidates": context.store.rows(Candidate, "round = ? and split = 'held_out'", (round,)),
         }

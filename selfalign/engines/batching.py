@@ -1,0 +1,38 @@
+"""Which prompts are decoded together: pure arithmetic on lengths, the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plan_batches(
+    lengths: Sequence[int], *, samples: int, max_tokens: int, max_rows: int, token_budget: int
+) -> list[list[int]]:
+    """Batches of indices into ``lengths``, longest prompts first.
+
+    A batch holds at most ``max_rows`` rows (prompts x ``samples``) and ``token_budget`` tokens, counted as
+    rows x (its longest prompt + ``max_tokens``). An item that alone exceeds either is a batch of its own.
+    The longest come first, so that a lack of memory shows at once and the time left is not underestimated.
+    Indices of a batch ascend by (length, index).
+    """
+    descending = sorted(range(len(lengths)), key=lambda index: (lengths[index], index), reverse=True)
+    batches: list[list[int]] = []
+    width = 0
+    for index in descending:
+        rows = (len(batches[-1]) + 1) * samples if batches else 0
+        if batches and rows <= max_rows and rows * width <= token_budget:
+            batches[-1].append(index)
+        else:
+            width = lengths[index] + max_tokens
+            batches.append([index])
+    return [batch[::-1] for batch in batches]
+
+
+def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Number of leading tokens that all ``sequences`` share."""
+    # Only the smallest and the largest can differ first: everything else sorts between them.
+    low, high = min(sequences, key=tuple), max(sequences, key=tuple)
+    for position, (left, right) in enumerate(zip(low, high, strict=False)):
+        if left != right:
+            return position
+    return min(len(low), len(high))

@@ -1,0 +1,229 @@
+"""The engine that runs anywhere: Hugging Face transformers, with its own decode loop.
+
+torch and transformers are imported by the methods: a config that names this engine is validated
+without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from selfalign.config import Settings
+from selfalign.engines.batching import plan_batches, shared_prefix_length
+from selfalign.engines.chat import encode_chat
+from selfalign.engines.memory import Backoff, release_memory
+from selfalign.errors import BadInput, StageFailed
+from selfalign.identity import hash_tokenizer, hash_weights
+from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
+
+
+class TransformersEngine:
+    """A causal language model in this process; see protocols.Engine.
+
+    A sample depends on its prompt, its seed and the sampling parameters. Which rows share its batch
+    matters only through the rounding of matrix products (about 1e-6 in a logit).
+    """
+
+    name = "transformers"
+
+    class Config(Settings):
+        id: Literal["transformers"] = "transformers"
+        token_budget: int = Field(8192, ge=64, description="tokens in memory at once: rows x (prompt + max_tokens)")
+        max_rows: int = Field(64, ge=1, description="samples decoded together")
+        attention: str = Field("sdpa", description="attention implementation as transformers names them")
+
+    def __init__(
+        self,
+        config: Config,
+        model_path: Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+        on_event: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Load ``model_path`` (a folder).
+
+        Raises:
+            ModelError: the folder cannot be loaded.
+            ConfigError: ``dtype`` or ``device`` cannot be had.
+        """
+        from selfalign.engines import loading
+
+        self.config = config
+        self.device = loading.choose_device(device)
+        self.weights_hash = hash_weights(model_path)
+        self.tokenizer_hash = hash_tokenizer(model_path)
+        self.parameters = loading.count_parameters(model_path)
+        self.dtype = loading.choose_dtype(dtype, self.device, self.parameters, loading.read_cpu_flags())
+        self._model, self._tokenizer = loading.load(
+            model_path, self.dtype, self.device, config.attention, trust_remote_code
+        )
+        self.context_length = loading.context_length(self._model.config)
+        self.end_token_ids = loading.end_token_ids(self._model, self._tokenizer)
+        self._backoff = Backoff(on_event or (lambda kind, message: None))
+        self._plain_head: bool | None = None
+
+    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
+        """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""
+        return encode_chat(self._tokenizer, messages, answer_prefix)
+
+    def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
+        """See protocols.Engine and :func:`plan_batches`."""
+        return plan_batches(
+            lengths,
+            samples=samples,
+            max_tokens=max_tokens,
+            max_rows=self.config.max_rows,
+            token_budget=self.config.token_budget,
+        )
+
+    def generate(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[tuple[Completion, ...]]:
+        """See protocols.Engine.
+
+        Raises:
+            BadInput: a prompt does not leave ``max_tokens`` of the window.
+            StageFailed: a single sample does not fit in memory, or the model's output is not a number.
+        """
+        from selfalign.engines.decoding import Row, Sample, decode
+
+        if not requests:
+            return []
+        prompts = [self.encode_prompt(request.messages) for request in requests]
+        for request, prompt in zip(requests, prompts, strict=True):
+            self._check_window(f"request {request.request_id}", len(prompt), params.max_tokens, "max_tokens")
+        rows = [
+            Row(prompt, seed)
+            for request, prompt in zip(requests, prompts, strict=True)
+            for seed in request.seeds
+        ]  # fmt: skip
+
+        def work(piece: Sequence[Row]) -> list[Sample]:
+            return decode(self._model, piece, params, self.end_token_ids)
+
+        def size(piece: Sequence[Row]) -> int:
+            return len(piece) * (max(len(row.prompt_ids) for row in piece) + params.max_tokens)
+
+        samples: list[Sample] = []
+        with _inference_mode():
+            for start in range(0, len(rows), self.config.max_rows):
+                samples += self._backoff.run(rows[start : start + self.config.max_rows], work, size)
+        _refuse_nan([sample.log_prob for sample in samples])
+        completions = iter(self._completions(rows, samples))
+        return [tuple(next(completions) for _ in request.seeds) for request in requests]
+
+    def score_choices(self, prompt_ids: Sequence[Sequence[int]], choices: Sequence[str]) -> np.ndarray:
+        """See protocols.Engine. A prefix that all prompts share is read once.
+
+        Raises:
+            BadInput: an empty choice or prompt, or one that exceeds the window.
+        """
+        from selfalign.engines import scoring
+
+        prompts = [tuple(prompt) for prompt in prompt_ids]
+        if not prompts or not choices:
+            return np.zeros((len(prompts), len(choices)))
+        tokens = [self._encode_choice(choice) for choice in choices]
+        longest_choice = max(len(choice) for choice in tokens)
+        for index, prompt in enumerate(prompts):
+            self._check_window(f"prompt {index}", len(prompt), longest_choice, "the longest choice")
+        with _inference_mode():
+            # At least one token of every prompt is left to be read after the prefix.
+            shared = min(shared_prefix_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+            prefix = scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= scoring.MIN_SHARED_PREFIX else None
+            start = shared if prefix else 0
+
+            def work(piece: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+                rests = [prompt[start:] for prompt in piece]
+                return list(scoring.choice_log_probs(self._model, rests, tokens, prefix))
+
+            scores = self._in_batches(prompts, [len(prompt) + longest_choice - 1 for prompt in prompts], work)
+        _refuse_nan([float(row.sum()) for row in scores])
+        return np.stack(scores)
+
+    def log_probs(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
+        """See protocols.Engine.
+
+        Raises:
+            BadInput: an empty prompt, or a sequence that exceeds the window.
+        """
+        from selfalign.engines import scoring
+
+        for index, sequence in enumerate(sequences):
+            self._check_window(f"sequence {index}", len(sequence.prompt_ids), len(sequence.completion_ids), "completion")
+        with _inference_mode():
+            if self._plain_head is None:
+                self._plain_head = scoring.plain_head(self._model)
+
+            def work(piece: Sequence[TokenSequence]) -> list[np.ndarray]:
+                return scoring.completion_log_probs(self._model, piece, bool(self._plain_head))
+
+            lengths = [len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences]
+            values = self._in_batches(sequences, lengths, work)
+        _refuse_nan([float(row.sum()) for row in values])
+        return values
+
+    def close(self) -> None:
+        """Give the memory back; the engine is of no use afterwards."""
+        self._model = None
+        release_memory()
+
+    def _in_batches(self, items: Sequence[Any], lengths: Sequence[int], work: Any) -> list[Any]:
+        """``work`` over length-sorted sub-batches within the token budget; results in order of ``items``."""
+        by_index: dict[int, Any] = {}
+        batches = plan_batches(
+            lengths, samples=1, max_tokens=0, max_rows=self.config.token_budget, token_budget=self.config.token_budget
+        )
+        for batch in batches:
+            pairs = [(items[index], lengths[index]) for index in batch]
+            results = self._backoff.run(
+                pairs,
+                lambda piece: work([item for item, _ in piece]),
+                lambda piece: len(piece) * max(length for _, length in piece),
+            )
+            by_index.update(zip(batch, results, strict=True))
+        return [by_index[index] for index in range(len(items))]
+
+    def _completions(self, rows: Sequence[Any], samples: Sequence[Any]) -> list[Completion]:
+        texts = self._tokenizer.batch_decode(
+            [sample.token_ids for sample in samples], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return [
+            Completion(text, s.token_ids, "stop" if s.ended else "length", s.log_prob, len(row.prompt_ids))
+            for row, s, text in zip(rows, samples, texts, strict=True)
+        ]
+
+    def _encode_choice(self, choice: str) -> tuple[int, ...]:
+        tokens = self._tokenizer(choice, add_special_tokens=False)["input_ids"]
+        if not tokens:
+            raise BadInput(f"choice {choice!r}: has no tokens; give a text that is not empty")
+        return tuple(tokens)
+
+    def _check_window(self, what: str, length: int, wanted: int, wanted_name: str) -> None:
+        if length == 0:
+            raise BadInput(f"{what}: the prompt is empty; give at least one token")
+        if length + wanted > self.context_length:
+            raise BadInput(
+                f"{what}: {length} prompt tokens and {wanted} of {wanted_name} exceed the model's window of "
+                f"{self.context_length}; shorten the prompt or ask for fewer tokens"
+            )
+
+
+def _inference_mode() -> Any:
+    import torch
+
+    return torch.inference_mode()
+
+
+def _refuse_nan(values: Sequence[float]) -> None:
+    """-inf is a legitimate log-probability; NaN means that the forward pass went wrong."""
+    if any(value != value for value in values):
+        raise StageFailed(
+            "the model's output is not a number (NaN): weights or number format are at fault; try dtype float32, and "
+            "check the checkpoint"
+        )

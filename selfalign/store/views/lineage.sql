@@ -1,0 +1,46 @@
+-- Where a training example came from and where it went, one row a pair and side:
+-- prompt -> candidate (and the weights that made it) -> judgements -> pair -> checkpoint -> its pass rate.
+CREATE OR REPLACE VIEW lineage AS
+WITH
+sides AS (
+    SELECT pair_id, round, prompt_id, 'chosen' AS side, chosen_id AS candidate_id, chosen_score AS score FROM pairs
+    UNION ALL
+    SELECT pair_id, round, prompt_id, 'rejected' AS side, rejected_id AS candidate_id, rejected_score AS score FROM pairs
+),
+votes AS (
+    SELECT round, candidate_id, list(judgement_id ORDER BY judge, sample_idx, judgement_id) AS judgement_ids
+    FROM judgements
+    GROUP BY round, candidate_id
+),
+trained AS (
+    SELECT round, checkpoint_id, weights_hash, path
+    FROM checkpoints
+    QUALIFY row_number() OVER (PARTITION BY round ORDER BY created_at DESC, checkpoint_id) = 1
+),
+measured AS (
+    SELECT round, max(value) AS pass_rate_strict
+    FROM evaluations
+    WHERE metric = 'pass_rate_strict' AND split = 'held_out'
+    GROUP BY round
+)
+SELECT
+    sides.pair_id,
+    sides.round,
+    sides.side,
+    sides.prompt_id,
+    prompt.text AS prompt,
+    sides.candidate_id,
+    candidate.weights_hash,
+    votes.judgement_ids,
+    sides.score,
+    trained.checkpoint_id,
+    trained.weights_hash AS trained_weights_hash,
+    trained.path AS checkpoint_path,
+    measured.pass_rate_strict
+FROM sides
+LEFT JOIN prompts AS prompt
+    ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'
+LEFT JOIN candidates AS candidate ON candidate.candidate_id = sides.candidate_id
+LEFT JOIN votes ON votes.candidate_id = sides.candidate_id AND votes.round = sides.round
+LEFT JOIN trained ON trained.round = sides.round
+LEFT JOIN measured ON measured.round = sides.round;

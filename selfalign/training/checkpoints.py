@@ -1,0 +1,207 @@
+"""Durable folders: publishing weights atomically, disk checks, and a trainer's resumable states.
+
+A resumable state is complete once its marker file is on disk; the marker names the training it
+belongs to, so that a scratch folder used for something else is never continued from.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from selfalign.errors import ModelError, StageFailed
+from selfalign.identity import hash_weights
+
+_MARKER = "COMPLETE.json"
+_PREFIX = "checkpoint-"
+#: How torch and safetensors word a full disk: neither raises OSError.
+_NO_SPACE = ("No space left", "os error 28", "PytorchStreamWriter failed", "unexpected pos", "file write failed")
+
+
+# -- making things durable ---------------------------------------------------------------------
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush every file and folder below ``folder``, then the entry in its parent, to disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _fsync(Path(root) / name)
+        _fsync(Path(root))
+    _fsync(folder.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write ``text`` aside, flush it, and rename: ``path`` is either absent, old or complete."""
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    aside.replace(path)
+    _fsync(path.parent)
+
+
+def publish(source_tmp: Path, final: Path) -> None:
+    """Make the folder ``source_tmp`` appear as ``final``, whole or not at all. Repeating it is harmless.
+
+    Where ``final`` already has the same weights, the new copy is discarded. Where it has others, it
+    is moved aside to ``<final>.replaced-<n>``, which stays: nothing is deleted here that something
+    may still point at.
+    """
+    if not source_tmp.exists() and final.exists():
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    fsync_folder(source_tmp)
+    if final.exists():
+        if _same_weights(source_tmp, final):
+            shutil.rmtree(source_tmp)
+            return
+        final.rename(_unused(final))
+    source_tmp.rename(final)
+    _fsync(final.parent)
+    if source_tmp.parent != final.parent:
+        _fsync(source_tmp.parent)
+
+
+def _same_weights(one: Path, other: Path) -> bool:
+    try:
+        return hash_weights(one) == hash_weights(other)
+    except ModelError:
+        return False
+
+
+def _unused(final: Path) -> Path:
+    number = 1
+    while (path := final.with_name(f"{final.name}.replaced-{number}")).exists():
+        number += 1
+    return path
+
+
+# -- disk space --------------------------------------------------------------------------------
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def required_bytes(parent: Path, save_state: bool) -> int:
+    """Estimate of what a full training writes: the new folder and, with ``save_state``, two trainer states.
+
+    A state has float32 weights and Adam's two moments, and the old one goes only after the new one
+    is complete. With an adapter the states are negligible: pass ``save_state=False``.
+    """
+    state = 3 * 4 * _parameters(parent) if save_state else 0
+    return folder_bytes(parent) + 2 * state
+
+
+def _parameters(folder: Path) -> int:
+    """Number of stored weights, read from the safetensors headers."""
+    return sum(prod(entry["shape"]) for entry in _headers(folder))
+
+
+def stored_dtype(folder: Path) -> str:
+    """The safetensors name of the dtype most weights in ``folder`` have: "F32", "BF16" or "F16"."""
+    counts: dict[str, int] = {}
+    for entry in _headers(folder):
+        counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + prod(entry["shape"])
+    return max(counts, key=lambda name: counts[name])
+
+
+def _headers(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header: dict[str, Any] = json.loads(handle.read(length))
+        yield from (entry for name, entry in header.items() if name != "__metadata__")
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raise StageFailed where the file system of ``folder`` (which need not exist yet) lacks ``needed`` bytes."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StageFailed(
+            f"{folder}: training needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB; "
+            "free some space, set train.save_every to none, or put the workspace elsewhere"
+        )
+
+
+@contextmanager
+def out_of_space_is_clear(folder: Path, discard: Path) -> Iterator[None]:
+    """Turn "disk full" inside the block into one line, after removing ``discard`` to free the space it took."""
+    try:
+        yield
+    except StageFailed:
+        raise
+    except Exception as error:
+        if not _is_out_of_space(error):
+            raise
+        shutil.rmtree(discard, ignore_errors=True)
+        raise StageFailed(
+            f"{folder}: the disk is full; free some space and run again, nothing of the parent was touched"
+        ) from error
+
+
+def _is_out_of_space(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(sign in str(error) for sign in _NO_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# -- resumable trainer states ------------------------------------------------------------------
+
+
+def mark_complete(state: Path, fingerprint: str) -> None:
+    """Flush ``state``, mark it complete, and only then delete the other states beside it."""
+    fsync_folder(state)
+    write_durably(state / _MARKER, json.dumps({"fingerprint": fingerprint}))
+    for other in _states(state.parent):
+        if other != state:
+            shutil.rmtree(other)
+
+
+def newest_complete(folder: Path, fingerprint: str) -> Path | None:
+    """The newest complete state of this training in ``folder``; all others there are deleted."""
+    best = max((s for s in _states(folder) if _belongs(s, fingerprint)), key=_step, default=None)
+    for state in _states(folder):
+        if state != best:
+            shutil.rmtree(state)
+    return best
+
+
+def _states(folder: Path) -> list[Path]:
+    return [p for p in folder.glob(_PREFIX + "*") if p.is_dir() and p.name.removeprefix(_PREFIX).isdigit()]
+
+
+def _step(state: Path) -> int:
+    return int(state.name.removeprefix(_PREFIX))
+
+
+def _belongs(state: Path, fingerprint: str) -> bool:
+    try:
+        return bool(json.loads((state / _MARKER).read_text(encoding="utf-8"))["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,123 @@
+"""Examples as a trainer's columns, and the order they are seen in: pure functions of their arguments."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from selfalign.errors import BadInput
+from selfalign.identity import derive_seed
+from selfalign.types import CompletionExample, PairExample, TokenSequence
+
+#: Steps whose examples are sorted by length together when length bucketing is on.
+_BUCKET_STEPS = 16
+
+
+def fit(name: str, prompt: Sequence[int], completion: Sequence[int], max_length: int) -> tuple[int, ...]:
+    """``completion`` cut at its end so that prompt and completion have at most ``max_length`` tokens.
+
+    Raises:
+        BadInput: the prompt leaves no room for a single completion token, or the completion is empty.
+    """
+    if len(prompt) > max_length - 1:
+        raise BadInput(
+            f"{name}: its prompt has {len(prompt)} tokens, more than max_length - 1 = {max_length - 1}; "
+            "raise train.max_length or drop the prompt"
+        )
+    if not prompt or not completion:
+        raise BadInput(f"{name}: empty {'prompt' if not prompt else 'completion'}; there is nothing to train on")
+    return tuple(completion[: max_length - len(prompt)])
+
+
+def fit_pairs(pairs: Sequence[PairExample], max_length: int) -> list[PairExample]:
+    """Pairs whose two sides fit into ``max_length`` tokens; see :func:`fit`."""
+    fitted = []
+    for pair in pairs:
+        _check_weight(f"pair {pair.pair_id}", pair.weight)
+        chosen, rejected = (
+            fit(f"pair {pair.pair_id}", pair.prompt_ids, ids, max_length)
+            for ids in (pair.chosen_ids, pair.rejected_ids)
+        )
+        fitted.append(PairExample(pair.pair_id, tuple(pair.prompt_ids), chosen, rejected, pair.margin, pair.weight))
+    return fitted
+
+
+def fit_completions(examples: Sequence[CompletionExample], max_length: int) -> list[CompletionExample]:
+    """Examples that fit into ``max_length`` tokens; see :func:`fit`."""
+    fitted = []
+    for example in examples:
+        _check_weight(f"example {example.example_id}", example.weight)
+        ids = fit(f"example {example.example_id}", example.prompt_ids, example.completion_ids, max_length)
+        fitted.append(CompletionExample(example.example_id, tuple(example.prompt_ids), ids, example.weight))
+    return fitted
+
+
+def _check_weight(name: str, weight: float) -> None:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise BadInput(f"{name}: weight {weight} must be a number of at least 0")
+
+
+def pair_sequences(pairs: Sequence[PairExample]) -> list[TokenSequence]:
+    """[chosen of each pair ..., rejected of each pair ...], so that halves line up as in a batch."""
+    chosen = [TokenSequence(p.prompt_ids, p.chosen_ids) for p in pairs]
+    return chosen + [TokenSequence(p.prompt_ids, p.rejected_ids) for p in pairs]
+
+
+def pair_columns(pairs: Sequence[PairExample], reference: Sequence[float]) -> dict[str, list[Any]]:
+    """Columns of trl.DPOTrainer's collator, plus ``weight``.
+
+    ``reference`` holds summed log-probabilities in the order of :func:`pair_sequences`.
+    """
+    half = len(pairs)
+    return {
+        "prompt_ids": [list(p.prompt_ids) for p in pairs],
+        "chosen_ids": [list(p.chosen_ids) for p in pairs],
+        "rejected_ids": [list(p.rejected_ids) for p in pairs],
+        "ref_chosen_logps": list(reference[:half]),
+        "ref_rejected_logps": list(reference[half:]),
+        "weight": [float(p.weight) for p in pairs],
+    }
+
+
+def completion_columns(examples: Sequence[CompletionExample]) -> dict[str, list[Any]]:
+    """Columns of trl.SFTTrainer's collator, plus ``weight``; labels are -100 on the prompt."""
+    return {
+        "input_ids": [[*e.prompt_ids, *e.completion_ids] for e in examples],
+        "labels": [[-100] * len(e.prompt_ids) + list(e.completion_ids) for e in examples],
+        "weight": [float(e.weight) for e in examples],
+    }
+
+
+def training_order(lengths: Sequence[int], epochs: float, batch_size: int, seed: int, bucketing: bool) -> list[int]:
+    """Indices of the examples in the order of training, all epochs in one list.
+
+    Every epoch is its own shuffle; a fractional last epoch uses the first part of one. Inside an
+    optimizer step examples are sorted by length: the step's gradient is the same, and its
+    micro-batches need less padding. ``bucketing`` sorts over 16 steps and shuffles those steps, so
+    that a whole step has similar lengths.
+    """
+    wanted = max(1, round(epochs * len(lengths)))
+    order: list[int] = []
+    for epoch in range(math.ceil(wanted / len(lengths))):
+        indices = list(range(len(lengths)))
+        random.Random(derive_seed(seed, "training_order", epoch)).shuffle(indices)
+        order += indices
+    order = order[:wanted]
+    if bucketing:
+        order = _bucketed(order, lengths, batch_size, random.Random(derive_seed(seed, "bucket_order")))
+    steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [index for step in steps for index in sorted(step, key=lambda i: (lengths[i], i))]
+
+
+def _bucketed(order: list[int], lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:
+    window = batch_size * _BUCKET_STEPS
+    steps = []
+    for start in range(0, len(order), window):
+        ranked = sorted(order[start : start + window], key=lambda i: (lengths[i], i))
+        steps += [ranked[first : first + batch_size] for first in range(0, len(ranked), batch_size)]
+    # A short step must stay last: elsewhere it would shift every later step's boundaries.
+    full = [step for step in steps if len(step) == batch_size]
+    rng.shuffle(full)
+    return [index for step in full + [s for s in steps if len(s) < batch_size] for index in step]

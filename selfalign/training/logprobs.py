@@ -1,0 +1,111 @@
+"""Log-probabilities of completions, and their cache on disk."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from selfalign.identity import content_id
+from selfalign.training.checkpoints import write_durably
+from selfalign.types import TokenSequence
+
+#: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
+_MAX_LOGITS = 1 << 27
+
+
+def completion_log_probs(model: Any, input_ids: Any, attention_mask: Any, completion_mask: Any) -> Any:
+    """Log-probability of every completion token: [rows, columns], 0 elsewhere.
+
+    All arguments are [rows, T], padded on the right. Only columns that predict a completion token
+    of some row go through the head (``logits_to_keep``); columns come out in that reduced form.
+    """
+    targets = input_ids[:, 1:].masked_fill(completion_mask[:, 1:] == 0, -100)
+    columns = (targets != -100).any(dim=0).nonzero().squeeze(-1)
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+    if _keeps_logits(model):
+        logits = model(**inputs, logits_to_keep=columns).logits
+    else:
+        logits = model(**inputs).logits[:, columns]
+    kept = targets[:, columns]
+    losses = F.cross_entropy(logits.float().flatten(0, 1), kept.flatten(), ignore_index=-100, reduction="none")
+    return -losses.view(kept.shape)
+
+
+def _keeps_logits(model: Any) -> bool:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(type(inner).forward).parameters
+
+
+def mixed_precision(device: Any) -> bool:
+    """Whether training on ``device`` autocasts to bfloat16: CUDA that supports it. CPUs compute in float32."""
+    return bool(device.type == "cuda" and torch.cuda.is_bf16_supported())
+
+
+def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence]) -> list[float]:
+    """Summed log-probability in nats of each completion, in the order given, without gradient."""
+    device = next(model.parameters()).device
+    vocabulary = model.config.get_text_config().vocab_size
+    result = [0.0] * len(sequences)
+    was_training = model.training
+    model.eval()
+    # The same arithmetic as training's, so that its rounding cancels in policy - reference.
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):
+        for batch in _batches(sequences, max(1, _MAX_LOGITS // vocabulary)):
+            rows = _pad([sequences[i] for i in batch])
+            log_probs = completion_log_probs(model, *(row.to(device) for row in rows))
+            for index, value in zip(batch, log_probs.sum(dim=1).tolist(), strict=True):
+                result[index] = value
+    model.train(was_training)
+    return result
+
+
+def _batches(sequences: Sequence[TokenSequence], max_tokens: int) -> list[list[int]]:
+    """Indices, longest first, in batches of at most ``max_tokens`` padded tokens (or one sequence)."""
+    lengths = [len(s.prompt_ids) + len(s.completion_ids) for s in sequences]
+    batches: list[list[int]] = []
+    for index in sorted(range(len(sequences)), key=lambda i: (-lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any, Any]:
+    """(input_ids, attention_mask, completion_mask), each [rows, T]. Padding is token 0: it is never attended to."""
+    width = max(len(s.prompt_ids) + len(s.completion_ids) for s in sequences)
+    shape = (len(sequences), width)
+    ids, attention, completion = (torch.zeros(shape, dtype=torch.long) for _ in range(3))
+    for row, sequence in enumerate(sequences):
+        begin, end = len(sequence.prompt_ids), len(sequence.prompt_ids) + len(sequence.completion_ids)
+        ids[row, :end] = torch.tensor([*sequence.prompt_ids, *sequence.completion_ids])
+        attention[row, :end] = 1
+        completion[row, begin:end] = 1
+    return ids, attention, completion
+
+
+def read_cache(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence]) -> list[float] | None:
+    """Log-probabilities of exactly these tokens under exactly these weights, or None."""
+    try:
+        stored: Mapping[str, Any] = json.loads(_cache_path(scratch, weights_hash, sequences).read_text("utf-8"))
+        values = [float(value) for value in stored["log_probs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return values if len(values) == len(sequences) else None
+
+
+def write_cache(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence], values: Sequence[float]) -> None:
+    """Keep ``values`` for :func:`read_cache`; JSON keeps every bit of a float."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_durably(_cache_path(scratch, weights_hash, sequences), json.dumps({"log_probs": list(values)}))
+
+
+def _cache_path(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence]) -> Path:
+    ids = [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences]
+    return scratch / f"logprobs-{content_id('logprobs', weights_hash, ids)}.json"

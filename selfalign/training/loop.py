@@ -1,0 +1,152 @@
+"""What the trainers share around TRL: arguments, progress, resumable states, and the run itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from selfalign.errors import StageFailed
+from selfalign.training.checkpoints import mark_complete, newest_complete, out_of_space_is_clear, write_durably
+from selfalign.training.logprobs import mixed_precision
+from selfalign.training.policy import device
+from selfalign.training.settings import TrainingSettings
+
+Report = Callable[[int, int, Mapping[str, float]], None]
+
+
+def states_folder(scratch: Path) -> Path:
+    return scratch / "checkpoints"
+
+
+def arguments(config: TrainingSettings, n_rows: int, seed: int, scratch: Path) -> dict[str, Any]:
+    """Arguments for TRL's configs, with every default of theirs that would hurt here overridden.
+
+    The dataset (``n_rows``) already holds all epochs in order (dataset.training_order), hence one sequential pass:
+    no sampler has a random state that a resumed training would have to restore.
+    """
+    where = device()
+    # Rounded down: transformers' first warm-up step has learning rate 0, and would be the only one of a short training.
+    warmup_steps = int(config.warmup_ratio * math.ceil(n_rows / config.batch_size))
+    constant = "constant_with_warmup" if warmup_steps else "constant"
+    return {
+        "output_dir": str(states_folder(scratch)),
+        "per_device_train_batch_size": config.micro_batch(),
+        "gradient_accumulation_steps": config.batch_size // config.micro_batch(),
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": constant if config.schedule == "constant" else config.schedule,
+        "warmup_steps": warmup_steps,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": config.optimizer,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        # numpy takes seeds below 2**32 only.
+        "seed": seed % 2**32,
+        "use_cpu": where.type == "cpu",
+        "bf16": mixed_precision(where),
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        # A NaN must reach us, not be replaced by an average.
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps" if config.save_every else "no",
+        "save_steps": config.save_every or 500,
+        # Old states are deleted by us, after the new one is complete.
+        "save_total_limit": None,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": where.type == "cuda",
+        "max_length": None,
+    }
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    """Passes each optimizer step's figures on."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self._report(state.global_step, state.max_steps, _figures(logs))
+
+
+class _CompleteStates(TrainerCallback):  # type: ignore[misc]
+    """Marks a state once all of it is on disk, and removes the one before."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._fingerprint)
+
+
+def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
+
+
+def run(
+    trainer: Any, fingerprint: str, scratch: Path, report: Report, guard: Callable[[Any], Mapping[str, float]]
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Train to the end, from the newest complete state if there is one.
+
+    ``guard`` is called with the trainer before the first step of a fresh start; its figures are kept
+    beside the states, so that a resumed training reports them too.
+
+    Returns:
+        One mapping of figures per optimizer step, and the guard's figures.
+    """
+    states, guards_file = states_folder(scratch), scratch / f"guards-{fingerprint}.json"
+    states.mkdir(parents=True, exist_ok=True)
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout
+    trainer.add_callback(_Progress(report))
+    trainer.add_callback(_CompleteStates(fingerprint))
+    state = newest_complete(states, fingerprint)
+    if state is not None and guards_file.is_file():
+        guarded = json.loads(guards_file.read_text(encoding="utf-8"))
+    else:
+        state = None
+        guarded = dict(guard(trainer))
+        write_durably(guards_file, json.dumps(guarded))
+    with out_of_space_is_clear(scratch, discard=states):
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+    return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded
+
+
+def stop_if_not_finite(loss: Any, step: int) -> None:
+    """Raise StageFailed where a loss is NaN or infinite."""
+    value = float(loss)
+    if not math.isfinite(value):
+        raise StageFailed(
+            f"the loss is {value} at step {step}; lower train.learning_rate or train.beta, or set "
+            "train.max_grad_norm to 1.0 or less, and run again"
+        )
+
+
+def stop_if_any_not_finite(values: Sequence[float], what: str) -> None:
+    """Raise StageFailed where a model gives NaN or infinite log-probabilities."""
+    if not all(math.isfinite(value) for value in values):
+        raise StageFailed(f"{what} gives log-probabilities that are not finite; its weights cannot be trained on")
+
+
+def loss_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """``train_loss`` is the mean over the last tenth of the steps, ``train_loss_first`` the first step's."""
+    if not history:
+        return {}
+    losses = [entry["loss"] for entry in history]
+    last = losses[-math.ceil(len(losses) / 10) :]
+    return {"train_loss": sum(last) / len(last), "train_loss_first": losses[0], "steps": float(len(losses))}
+
+
+def clear_states(scratch: Path) -> None:
+    """Remove trainer states that are no longer needed, i.e. after the output folder is on disk."""
+    shutil.rmtree(states_folder(scratch), ignore_errors=True)

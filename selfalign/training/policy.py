@@ -1,0 +1,115 @@
+"""The model being trained: loaded from its folder, wrapped with an adapter, written as a whole folder again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from selfalign.errors import ModelError
+from selfalign.training.checkpoints import stored_dtype
+from selfalign.training.settings import LoraSettings
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json")
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def device() -> Any:
+    """Where training runs: CUDA if there is any, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path) -> Any:
+    """The model in ``folder`` in float32 (optimizer steps at 1e-6 vanish in bfloat16), on :func:`device`."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {str(error).splitlines()[0]}") from error
+    return model.to(device())
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in ``folder``, with a padding token (never attended to; TRL insists on one)."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: no usable tokenizer: {str(error).splitlines()[0]}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def context_length(folder: Path) -> int | None:
+    """``max_position_embeddings`` of the model in ``folder``, where its config has one."""
+    try:
+        value = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no readable config.json ({error}); is this a saved model?") from None
+    return int(value) if value else None
+
+
+def lora_config(settings: LoraSettings) -> Any:
+    """PEFT's LoRA with B = 0, so that step 0 is the parent exactly (arXiv 2106.09685, section 4.1)."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+        exclude_modules=["lm_head"] if settings.targets != "all-linear" else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def merged(model: Any) -> Any:
+    """The plain model: an adapter is added into the weights, B A alpha / r, and dropped."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def save_folder(model: Any, parent: Path, output: Path) -> None:
+    """Write ``model``'s weights in the parent's stored dtype, and every other file as the parent has it.
+
+    Copying instead of re-saving keeps tokenizer, chat template and generation config byte for byte,
+    and drops what a trainer writes into a config while it runs.
+    """
+    if output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    model.to(_DTYPES.get(stored_dtype(parent), torch.float32)).save_pretrained(output)
+    for path in parent.iterdir():
+        if path.is_file() and not path.name.endswith(_WEIGHT_SUFFIXES):
+            shutil.copyfile(path, output / path.name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no advice from transformers, TRL and datasets; their errors still raise."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    loggers = [logging.getLogger(name) for name in ("trl", "accelerate", "peft")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
+        datasets.enable_progress_bars()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,67 @@
+"""trl.SFTTrainer on our token ids. Heavy imports: load inside train()."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import trl
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from selfalign.training.logprobs import completion_log_probs
+from selfalign.training.loop import stop_if_not_finite
+from selfalign.training.losses import weighted_nll
+
+
+@dataclass
+class CompletionCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
+    """TRL's collator, plus the examples' weights."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super().torch_call(examples)
+        return {**batch, "weight": torch.tensor([example["weight"] for example in examples])}
+
+
+class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with a loss over completion tokens that carries weights; see dpo_trl.PairTrainer."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Summed policy log-probabilities of the last batch's completions.
+        self.last_log_probs: Any = None
+        super().__init__(*args, **kwargs)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weight" not in self._signature_columns:
+            self._signature_columns.append("weight")
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
+        return sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batch_samples)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Weighted mean NLL over the completion tokens of the whole optimizer step (this micro-batch's share)."""
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        if ids.device.type == "cpu":
+            per_token = completion_log_probs(model, ids, inputs["attention_mask"], (labels != -100).long())
+        else:
+            per_token = model(
+                input_ids=ids, attention_mask=inputs["attention_mask"], labels=labels, use_cache=False,
+                fused_lm_head=True,
+            ).log_probs  # fmt: skip
+        log_probs = per_token.sum(dim=1)
+        self.last_log_probs = log_probs.detach()
+        n_tokens = num_items_in_batch or int((labels[:, 1:] != -100).sum())
+        loss = weighted_nll(log_probs, inputs["weight"], n_tokens)
+        stop_if_not_finite(loss.detach(), self.state.global_step + 1)
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card: the folder is described by the store."""
+
+    def _send_telemetry(self) -> None:
+        """None."""

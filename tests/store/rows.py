@@ -1,0 +1,68 @@
+"""Rows with every field filled; a test names only the fields it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfalign.types import Candidate, Checkpoint, Evaluation, Event, Judgement, Pair, Prompt, Selection, UnaryLabel
+
+
+def prompt(prompt_id: str = "p1", **changes: Any) -> Prompt:
+    values: dict[str, Any] = {
+        "round": 1, "split": "train", "text": f"text of {prompt_id}", "language": "en", "category": "qa",
+        "origin": "test", "parent_id": None, "rouge_max": None, "instruction_id_list": (), "kwargs": "[]",
+    }  # fmt: skip
+    return Prompt(prompt_id, **values | changes)
+
+
+def candidate(candidate_id: str = "c1", prompt_id: str = "p1", **changes: Any) -> Candidate:
+    values: dict[str, Any] = {
+        "round": 1, "split": "train", "sample_idx": 0, "weights_hash": "w0", "engine": "scripted",
+        "temperature": 0.7, "top_p": 0.9, "top_k": 0, "max_tokens": 64, "seed": 7, "text": f"text of {candidate_id}",
+        "token_ids": (1, 2, 3), "n_tokens": 3, "n_prompt_tokens": 5, "finish_reason": "stop", "logprob": -1.5,
+    }  # fmt: skip
+    return Candidate(candidate_id, prompt_id, **values | changes)
+
+
+def judgement(judgement_id: str, candidate_id: str = "c1", **changes: Any) -> Judgement:
+    values: dict[str, Any] = {
+        "round": 1, "judge": "rubric", "judge_hash": "h", "weights_hash": "w0", "sample_idx": 0, "score": 3.0,
+        "outcome": "ok", "raw": "Score: 3", "seed": 9, "detail": "{}",
+    }  # fmt: skip
+    return Judgement(judgement_id, candidate_id, **values | changes)
+
+
+def pair(pair_id: str, chosen: str, rejected: str, prompt_id: str = "p1", **changes: Any) -> Pair:
+    values: dict[str, Any] = {
+        "round": 1, "chosen_score": 4.0, "rejected_score": 1.0, "margin": 3.0, "judge": "rubric",
+        "builder": "max_min", "n_votes": 2, "weight": 1.0,
+    }  # fmt: skip
+    return Pair(pair_id=pair_id, prompt_id=prompt_id, chosen_id=chosen, rejected_id=rejected, **values | changes)
+
+
+def checkpoint(checkpoint_id: str = "k1", **changes: Any) -> Checkpoint:
+    values: dict[str, Any] = {
+        "round": 1, "parent_id": "w0", "weights_hash": "w1", "path": "checkpoints/round-1", "trainer": "dpo",
+        "method": "full", "reference_hash": "w0", "n_examples": 2, "n_bytes": 100, "config": "{}", "metrics": "{}",
+    }  # fmt: skip
+    return Checkpoint(checkpoint_id, **values | changes)
+
+
+def evaluation(metric: str, value: float | None, **changes: Any) -> Evaluation:
+    values: dict[str, Any] = {"round": 1, "split": "held_out", "low": None, "high": None, "n": 10, "detail": "{}"}
+    return Evaluation(run="r", metric=metric, value=value, **values | changes)
+
+
+def event(event_id: str, **changes: Any) -> Event:
+    values: dict[str, Any] = {
+        "round": 1, "stage": "pair", "kind": "no_pair", "subject_id": "p1", "message": "all tied", "detail": "{}",
+    }  # fmt: skip
+    return Event(event_id, **values | changes)
+
+
+def selection(selection_id: str = "s1") -> Selection:
+    return Selection(selection_id, 1, "p1", "c1", "rso", True, 0, 2.5, "{}")
+
+
+def unary_label(label_id: str = "u1") -> UnaryLabel:
+    return UnaryLabel(label_id, "p1", 1, "c1", True, 4.0, "threshold", 1.0)

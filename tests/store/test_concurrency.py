@@ -1,0 +1,111 @@
+"""Two processes on one file, and processes that die on it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from selfalign.store.store import Store
+
+_BATCHES = 200
+_ROWS = 20
+_WHOLE = (
+    "select e.subject_id as batch, count(c.candidate_id) as n from events e "
+    "left join candidates c on c.engine = e.subject_id group by all"
+)
+
+_WRITER = f"""
+import sys
+from pathlib import Path
+from selfalign.store.store import Store
+from tests.store.rows import candidate, event
+store = Store(Path(sys.argv[1]))
+first, last = int(sys.argv[2]), int(sys.argv[3])
+for batch in range(first, last):
+    rows = [candidate(f"{{batch}}-{{i}}", engine=str(batch)) for i in range({_ROWS})]
+    store.insert([event(f"e{{batch}}", subject_id=str(batch)), *rows])
+"""
+
+_READER = f"""
+import sys, time
+from pathlib import Path
+from selfalign.store.store import Store
+store = Store(Path(sys.argv[1]))
+longest = reads = 0
+while True:
+    started = time.monotonic()
+    found = store.query({_WHOLE!r})
+    longest, reads = max(longest, time.monotonic() - started), reads + 1
+    assert set(found["n"].to_pylist()) <= {{{_ROWS}}}, found
+    if found.num_rows == {_BATCHES}:
+        break
+    time.sleep(0.02)
+print(f"{{reads}} {{longest:.3f}}")
+"""
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script, *(str(argument) for argument in arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_a_reader_gets_in_between_batches_and_sees_only_whole_ones(store: Store, capsys) -> None:  # type: ignore[no-untyped-def]
+    started = time.monotonic()
+    writer, reader = start(_WRITER, store.path, 0, _BATCHES), start(_READER, store.path)
+    finish(writer)
+    written = time.monotonic() - started
+    reads, longest = finish(reader).split()
+    with capsys.disabled():
+        print(f" [{_BATCHES} batches in {written:.1f} s beside {reads} reads, longest read {longest} s]", end="")
+    assert int(reads) > 10
+    assert float(longest) < 10  # a batch takes some 50 ms; a starved reader would wait for the whole run
+
+
+def test_kill_9_of_a_writer_leaves_whole_batches(store: Store) -> None:
+    done = 0
+    for seed in range(5):
+        writer = start(_WRITER, store.path, done, 10_000)
+        _wait_for_batch(store, done)
+        time.sleep(random.Random(seed).uniform(0.0, 0.3))
+        writer.kill()
+        writer.communicate()
+        found = store.query(_WHOLE)
+        assert set(found["n"].to_pylist()) == {_ROWS}
+        assert sorted(int(batch) for batch in found["batch"].to_pylist()) == list(range(found.num_rows))
+        done = found.num_rows
+    finish(start(_WRITER, store.path, 0, done))
+    assert store.query(_WHOLE).num_rows == done
+
+
+def _wait_for_batch(store: Store, done: int) -> None:
+    deadline = time.monotonic() + 60
+    while store.query("select count(*) as n from events")["n"].to_pylist()[0] <= done:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_creation_leaves_no_half_made_store(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from selfalign.store.store import Store; print('go', flush=True); "
+        "Store(Path(sys.argv[1])).create()"
+    )
+    for attempt in range(6):
+        path = tmp_path / str(attempt) / "store.duckdb"
+        path.parent.mkdir()
+        process = start(script, path)
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(0.02 * attempt)
+        process.kill()
+        process.communicate()
+        Store(path).create()
+        assert Store(path).get_run() is None

@@ -1,0 +1,134 @@
+"""Every number here can be worked out by hand from the rows of ``told``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from selfalign.store.store import Store
+from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
+
+
+@pytest.fixture
+def told(store: Store) -> Store:
+    """Two rounds: 3 prompts, 2 candidates each, 2 votes each, 1 pair in round 1; nothing yet in round 2."""
+    store.put_round(0, weights_hash="w0", status="done")
+    store.put_round(1, parent_hash="w0", weights_hash="w1", status="done")
+    store.put_round(2, parent_hash="w1", status="running")
+    store.insert([prompt(name) for name in ("p1", "p2", "p3")])
+    store.insert([prompt("h1", round=0, split="held_out")])
+    lengths = {"p1a": 10, "p1b": 4, "p2a": 6, "p2b": 6, "p3a": 2, "p3b": 2}
+    store.insert([candidate(name, name[:2], n_tokens=n, sample_idx="ab".index(name[2])) for name, n in lengths.items()])
+    store.insert([candidate("h1-0", "h1", round=0, split="held_out"), candidate("h1-1", "h1", split="held_out")])
+    scores = {"p1a": (5, 3), "p1b": (1, 1), "p2a": (3, 3), "p2b": (3, None), "p3a": (None, None), "p3b": (2, 4)}
+    votes = [
+        judgement(f"{name}-{i}", name, sample_idx=i, score=score, outcome="parse_error" if score is None else "ok")
+        for name, pair_of_scores in scores.items()
+        for i, score in enumerate(pair_of_scores)
+    ]
+    store.insert(votes)
+    store.insert([judgement("tie", "p2a", judge="other", score=None, outcome="tie")])
+    store.insert([judgement("held", "h1-1", judge="verifier", score=1.0)])
+    store.insert([pair("pair1", "p1a", "p1b", "p1", chosen_score=4.0, rejected_score=1.0, margin=3.0)])
+    store.insert([event("e2", subject_id="p2", message="all tied"), event("e1", subject_id="p1", message="stale")])
+    store.insert([checkpoint()])
+    store.insert(
+        [
+            evaluation("pass_rate_strict", 0.4, low=0.3, high=0.5, round=0),
+            evaluation("pass_rate_strict", 0.5, low=0.4, high=0.6),
+            evaluation("pass_rate_strict", 0.9, split="train"),
+            evaluation("pass_rate_strict_instruction", 0.55),
+            evaluation("pass_rate_delta_vs_m0", 0.1, low=-0.02, high=0.2),
+            evaluation("pass_rate_delta_vs_previous", 0.11, low=-0.01, high=0.21),
+            evaluation("mean_length_tokens", 42.0),
+            evaluation("distinct_2", 0.8),
+            evaluation("log_ratio_vs_m0", 1.5),
+            evaluation("chosen_displacement", -0.5, split="train"),
+            evaluation("rejected_displacement", -2.5, split="train"),
+            evaluation("train_loss", 0.6, split="train"),
+        ]
+    )
+    with store.write() as transaction:
+        transaction.execute(
+            "insert into stages (round, stage, fingerprint, status, attempt, started_at, seconds) values "
+            "(1, 'generate', 'f', 'done', 1, now()::timestamp, 2.5), (1, 'judge', 'f', 'done', 1, now()::timestamp, 1.5)"
+        )
+    return store
+
+
+def rows(store: Store, sql: str) -> Sequence[dict[str, Any]]:
+    found: list[dict[str, Any]] = store.query(sql).to_pylist()
+    return found
+
+
+def test_round_summary(told: Store) -> None:
+    zero, one, two = rows(told, "select * from round_summary order by round")
+    assert one == {
+        "round": 1, "model": "M1", "weights_hash": "w1", "prompts": 3, "candidates": 6, "judgements": 13,
+        "valid_judgements": pytest.approx(9 / 13), "pairs": 1, "pair_yield": pytest.approx(1 / 3), "mean_margin": 3.0,
+        "mean_chosen_tokens": 10.0, "mean_rejected_tokens": 4.0,
+        "pass_rate_strict": 0.5, "pass_rate_strict_low": 0.4, "pass_rate_strict_high": 0.6,
+        "instruction_pass_rate_strict": 0.55,
+        "delta_vs_m0": 0.1, "delta_vs_m0_low": -0.02, "delta_vs_m0_high": 0.2,
+        "delta_vs_previous": 0.11, "delta_vs_previous_low": -0.01, "delta_vs_previous_high": 0.21,
+        "mean_length": 42.0, "distinct_2": 0.8, "log_ratio_to_m0": 1.5,
+        "chosen_displacement": -0.5, "rejected_displacement": -2.5, "train_loss_final": 0.6, "seconds": 4.0,
+    }  # fmt: skip
+    assert (zero["model"], zero["weights_hash"], zero["pass_rate_strict"], zero["prompts"]) == ("M0", "w0", 0.4, 0)
+    assert (two["model"], two["weights_hash"], two["pairs"], two["pair_yield"]) == ("M2", None, 0, None)
+    assert two["pass_rate_strict"] is two["seconds"] is two["train_loss_final"] is None
+
+
+def test_pair_text(told: Store) -> None:
+    assert rows(told, "select * from pair_text") == [
+        {
+            "round": 1, "prompt": "text of p1", "chosen": "text of p1a", "rejected": "text of p1b", "chosen_score": 4.0,
+            "rejected_score": 1.0, "margin": 3.0, "judge": "rubric", "builder": "max_min", "n_votes": 2,
+            "chosen_tokens": 10, "rejected_tokens": 4, "prompt_id": "p1", "pair_id": "pair1", "chosen_id": "p1a",
+            "rejected_id": "p1b",
+        }
+    ]  # fmt: skip
+
+
+def test_judge_health(told: Store) -> None:
+    other, rubric = rows(told, "select * from judge_health order by judge")
+    # Valid scores are 5 3 1 1 3 3 3 2 4: mean 25/9, four of nine at the mode 3.
+    assert rubric == {
+        "round": 1, "judge": "rubric", "votes": 12, "ok": 9, "parse_error": 3, "out_of_range": 0, "truncated": 0,
+        "refused": 0, "tie": 0, "disagree": 0, "ok_rate": 0.75, "mean_score": pytest.approx(25 / 9),
+        "sd_score": pytest.approx(1.3017083), "score_min": 1.0, "score_max": 5.0, "share_at_mode": pytest.approx(4 / 9),
+    }  # fmt: skip
+    assert (other["judge"], other["votes"], other["tie"], other["ok_rate"]) == ("other", 1, 1, 0.0)
+    assert other["mean_score"] is other["share_at_mode"] is None
+
+
+def test_lineage(told: Store) -> None:
+    chosen, rejected = rows(told, "select * from lineage order by side")
+    assert chosen == {
+        "pair_id": "pair1", "round": 1, "side": "chosen", "prompt_id": "p1", "prompt": "text of p1",
+        "candidate_id": "p1a", "weights_hash": "w0", "judgement_ids": ["p1a-0", "p1a-1"], "score": 4.0,
+        "checkpoint_id": "k1", "trained_weights_hash": "w1", "checkpoint_path": "checkpoints/round-1",
+        "pass_rate_strict": 0.5,
+    }  # fmt: skip
+    assert (rejected["side"], rejected["candidate_id"], rejected["score"]) == ("rejected", "p1b", 1.0)
+    assert rejected["judgement_ids"] == ["p1b-0", "p1b-1"]
+
+
+def test_lineage_before_training(store: Store) -> None:
+    store.insert([prompt(), candidate("a"), candidate("b"), pair("x", "a", "b")])
+    assert [row["checkpoint_id"] for row in rows(store, "select * from lineage")] == [None, None]
+
+
+def test_yields_add_up_to_the_prompts(told: Store) -> None:
+    assert rows(told, "select * from yields order by reason") == [
+        {"round": 1, "reason": "all tied", "prompts": 1},
+        {"round": 1, "reason": "not paired yet", "prompts": 1},
+        {"round": 1, "reason": "paired", "prompts": 1},
+    ]
+
+
+def test_views_of_an_empty_store_are_empty(store: Store) -> None:
+    for view in ("pair_text", "round_summary", "judge_health", "lineage", "yields"):
+        assert rows(store, f"select * from {view}") == []

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selfalign.config import load_config
+from selfalign.errors import ConfigError
+
+MINIMAL = "name: demo\nmodel: ./model\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_complete_and_round_trip(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.judge.id == "rubric_votes"
+    assert config.train.beta == 0.1
+    assert config.workspace_path() == Path("runs/demo")
+    again = load_config(write(tmp_path, __import__("yaml").safe_dump(config.snapshot())))
+    assert again.config_hash() == config.config_hash()
+
+
+def test_the_name_defaults_to_the_file(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "model: x\n")).name == "run"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("genrate: {candidates: 2}", "genrate: unknown key; did you mean 'generate'?"),
+        ("generate: {temprature: 0.2}", "generate.temprature: unknown key; did you mean 'temperature'?"),
+        ("train: {id: dpo, betta: 1}", "train.betta: unknown key; did you mean 'beta'?"),
+        ("judge: {id: rubrik_votes}", "did you mean 'rubric_votes'?"),
+        ("rounds: -1", "rounds: input should be greater than or equal to 1 (got -1)"),
+        ("generate: {candidates: 0}", "generate.candidates"),
+        ("generate: {max_tokens: -5}", "generate.max_tokens"),
+        ("generate: {candidates: 1}", "a pair has two sides"),
+        ("rounds: many", "rounds"),
+        ("name: ../evil", "name"),
+        ("judge: 3", "names the judge to use"),
+        ("- a\n- b", "must be a mapping"),
+        ("a: [1", "not valid YAML"),
+    ],
+)
+def test_a_wrong_config_is_one_line_that_helps(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="selfalign init"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_into_sections_lists_and_bare_plugin_names(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "train: dpo\njudge: {id: weighted, members: [{id: verifier, weight: 1}]}\n")
+    config = load_config(path, ["train.beta=0.3", "rounds=5", "judge.members.0.weight=2.5", "generate.engine.max_rows=7"])
+    assert (config.train.beta, config.rounds, config.generate.engine.max_rows) == (0.3, 5, 7)
+    assert "2.5" in str(config.judge.model_dump())
+
+
+@pytest.mark.parametrize("override", ["train.beta", "=3", "train.beta=[", "judge.members.9.weight=1"])
+def test_a_wrong_override_is_refused(tmp_path: Path, override: str) -> None:
+    path = write(tmp_path, MINIMAL + "train: dpo\njudge: {id: weighted, members: [{id: verifier, weight: 1}]}\n")
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(path, [override])

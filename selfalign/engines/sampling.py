@@ -47,10 +47,9 @@ def choose_tokens(
 
 
 def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Float64 [...]: log-softmax of ``logits`` [..., vocabulary] at ``tokens`` [...]."""
-    logits = logits.float()
-    chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return chosen.double() - logits.logsumexp(dim=-1).double()
+    """Float64 [...]: log-softmax (in float32) of ``logits`` [..., vocabulary] at ``tokens`` [...]."""
+    # log_softmax is one pass over the vocabulary; logsumexp is four.
+    return logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).double()
 
 
 def _draw_unfiltered(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -64,7 +63,7 @@ def _draw_filtered(logits: torch.Tensor, uniform: torch.Tensor, params: Sampling
     peak = logits.amax(dim=-1, keepdim=True)
     width = min(vocabulary, max(_CANDIDATES, params.top_k + 1))
     values, ids = _canonical(*logits.topk(width, dim=-1, sorted=False))
-    total = _mass(logits, peak, params.temperature) if params.top_k == 0 else None
+    total = _mass(logits, params.temperature) if params.top_k == 0 else None
     tokens, last_kept = _draw_sorted(values, ids, peak, total, uniform, params)
     if width < vocabulary:
         # Where the kept set reaches the smallest value seen, tokens beyond (or tied with it) may belong to it too.
@@ -84,9 +83,10 @@ def _canonical(values: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, t
     return values, ids.gather(-1, by_value)
 
 
-def _mass(logits: torch.Tensor, peak: torch.Tensor, temperature: float) -> torch.Tensor:
+def _mass(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """Float64 [rows, 1]: sum of the tempered weights exp((logit - peak) / T)."""
-    return ((logits - peak) / temperature).exp_().sum(dim=-1, keepdim=True, dtype=torch.float64)
+    # The peak's weight is 1, so the mass is 1 / its probability; softmax is one pass over the vocabulary.
+    return 1 / (logits / temperature).softmax(dim=-1).amax(dim=-1, keepdim=True).double()
 
 
 def _draw_sorted(

@@ -11,9 +11,9 @@ from selfalign.identity import content_id, derive_seed
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.stages.loading import load_engine
+from selfalign.stages.loading import Notes, load_engine
 from selfalign.stages.supervise import collect, supervise
-from selfalign.types import Candidate, Completion, Event, GenerationRequest, Message, Prompt, SamplingParams, Split
+from selfalign.types import Candidate, Completion, GenerationRequest, Message, Prompt, SamplingParams, Split
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,8 @@ def work(folder: JobFolder) -> None:
     spec = folder.spec()
     prompts = sorted(folder.rows("prompts", Prompt), key=lambda p: p.prompt_id)
     params = SamplingParams(**spec["params"])
-    events: list[Event] = []
-
-    def on_event(kind: str, message: str) -> None:
-        identity = content_id("event", spec["round"], spec["split"], kind, len(events), message)
-        events.append(Event(identity, spec["round"], "generate", kind, None, message, "{}"))
-
-    engine = load_engine(spec, on_event)
+    notes = Notes(spec["round"], "answer" if spec["split"] == "held_out" else "generate")
+    engine = load_engine(spec, notes.add)
     conversations = [messages_for(p.text, spec["system_prompt"]) for p in prompts]
     lengths = [len(engine.encode_prompt(messages)) for messages in conversations]
     batches = engine.plan(lengths, spec["samples"], params.max_tokens)
@@ -156,8 +151,7 @@ def work(folder: JobFolder) -> None:
             ]
             completions = engine.generate(requests, params)
             rows = _rows(spec, engine.name, params, [prompts[i] for i in batch], ids, completions)
-            folder.emit(number, [*rows, *events])
-            events.clear()
+            folder.emit(number, [*rows, *notes.take(number)])
             tokens += sum(row.n_tokens for row in rows)
         finished += len(batch) * spec["samples"]
         note = f"{tokens / max(time.monotonic() - started, 1e-9):.0f} tokens/s"

@@ -29,7 +29,7 @@ from selfalign import errors
 from selfalign.errors import SelfAlignError, StageFailed
 from selfalign.store.arrow import from_table, to_table
 from selfalign.types import TABLES, Row
-from selfalign.workspace import write_atomic
+from selfalign.workspace import sync_folder, write_atomic
 
 R = TypeVar("R")
 
@@ -115,9 +115,13 @@ class JobFolder:
         for table, members in by_table.items():
             _write_arrow(aside / f"{table}.arrow", to_table(members))
         aside.rename(self.batches / f"{number:06d}")
+        sync_folder(self.batches)
 
     def report(self, progress: Progress) -> None:
-        write_atomic(self.path / "progress.json", json.dumps(progress.__dict__))
+        # Renamed but not synced: it is only for people, and comes often.
+        aside = self.path / ".progress"
+        aside.write_text(json.dumps(progress.__dict__))
+        aside.replace(self.path / "progress.json")
 
     def fail(self, error: BaseException) -> None:
         name = type(error).__name__ if isinstance(error, SelfAlignError) else "StageFailed"

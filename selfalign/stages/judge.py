@@ -17,10 +17,10 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.stages.loading import load_engine
+from selfalign.stages.loading import Notes, load_engine
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
-from selfalign.types import Candidate, Event, JudgeItem, Prompt
+from selfalign.types import Candidate, JudgeItem, Prompt
 
 #: After this many judgements without a valid one the judge is taken to be unable, not unlucky.
 _HOPELESS_AFTER = 64
@@ -112,13 +112,8 @@ def _counts(outcomes: Mapping[str, int]) -> str:
 
 def work(folder: JobFolder) -> None:
     spec: dict[str, Any] = folder.spec()
-    events: list[Event] = []
-
-    def on_event(kind: str, message: str) -> None:
-        identity = content_id("event", spec["round"], "judge", kind, len(events), message)
-        events.append(Event(identity, spec["round"], "judge", kind, None, message, "{}"))
-
-    engine = load_engine(spec, on_event) if spec["needs_engine"] else None
+    notes = Notes(spec["round"], "judge")
+    engine = load_engine(spec, notes.add) if spec["needs_engine"] else None
     plugin = find("judge", spec["judge"]["id"]).load()
     templates = Templates([Path(path) for path in spec["templates"]])
     judge: Judge = plugin(
@@ -132,8 +127,7 @@ def work(folder: JobFolder) -> None:
     for number, batch in enumerate(judge.plan(items)):
         members = [items[i] for i in batch]
         if any(item.candidate.candidate_id not in done for item in members):
-            folder.emit(number, [*judge.judge(members), *events])
-            events.clear()
+            folder.emit(number, [*judge.judge(members), *notes.take(number)])
         finished += len(members)
         folder.report(Progress(finished, len(items), "candidates"))
     if engine is not None:

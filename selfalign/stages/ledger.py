@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from selfalign.errors import ConfigError, EmptyStage, StageFailed
+from selfalign.errors import ConfigError, EmptyStage, SelfAlignError, StageFailed
 from selfalign.stages.context import RunContext
 
 
@@ -44,7 +45,9 @@ def run_stage(
         outcome = body()
     except BaseException as error:
         status: Literal["empty", "failed"] = "empty" if isinstance(error, EmptyStage) else "failed"
-        context.store.fail_stage(round, name, fingerprint, status=status, detail={"error": str(error)})
+        # The ledger's failure (a full disk, most likely) must not hide why the stage stopped.
+        with contextlib.suppress(SelfAlignError):
+            context.store.fail_stage(round, name, fingerprint, status=status, detail={"error": str(error)})
         raise
     context.store.finish_stage(
         round, name, fingerprint, rows_in=outcome.rows_in, rows_out=outcome.rows_out, detail=dict(outcome.detail)

@@ -7,8 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.errors import WeightsMismatch
+from selfalign.identity import content_id
 from selfalign.protocols import Engine
 from selfalign.registry import find
+from selfalign.types import Event
+
+
+class Notes:
+    """What an engine reports while a batch is made; becomes event rows of that batch."""
+
+    def __init__(self, round: int, stage: str) -> None:
+        self._round, self._stage = round, stage
+        self._pending: list[tuple[str, str]] = []
+
+    def add(self, kind: str, message: str) -> None:
+        self._pending.append((kind, message))
+
+    def take(self, batch: int) -> list[Event]:
+        """The events since the last call; their ids are by batch, so that a repeated batch repeats none."""
+        events = [
+            Event(
+                content_id("event", self._round, self._stage, batch, position, kind, message),
+                self._round, self._stage, kind, None, message, "{}",
+            )
+            for position, (kind, message) in enumerate(self._pending)
+        ]  # fmt: skip
+        self._pending.clear()
+        return events
 
 
 def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> Engine:

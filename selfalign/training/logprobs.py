@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from selfalign.errors import StageFailed
 from selfalign.identity import content_id
 from selfalign.training.checkpoints import write_durably
+from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 
 #: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
@@ -90,22 +94,46 @@ def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any, Any]:
     return ids, attention, completion
 
 
-def read_cache(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence]) -> list[float] | None:
-    """Log-probabilities of exactly these tokens under exactly these weights, or None."""
+def checkpoint_log_probs(
+    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], scratch: Path
+) -> list[float]:
+    """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``scratch``.
+
+    The cache is keyed by the weights' content and the token ids, so that it can neither be mistaken
+    for another model's nor be computed twice by a training that was interrupted.
+
+    Raises:
+        StageFailed: the model gives NaN or infinite values.
+    """
+    path = scratch / f"logprobs-{_cache_key(weights_hash, sequences)}.json"
+    cached = _read_cache(path, len(sequences))
+    if cached is not None:
+        return cached
+    model = load_model(folder)
+    values = sequence_log_probs(model, sequences)
+    del model
+    give_back_memory()
+    if not all(math.isfinite(value) for value in values):
+        raise StageFailed(f"{folder}: gives log-probabilities that are not finite; lower train.learning_rate")
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_durably(path, json.dumps({"log_probs": values}))  # JSON keeps every bit of a float
+    return values
+
+
+def _cache_key(weights_hash: str, sequences: Sequence[TokenSequence]) -> str:
+    return content_id("logprobs", weights_hash, [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences])
+
+
+def _read_cache(path: Path, length: int) -> list[float] | None:
     try:
-        stored: Mapping[str, Any] = json.loads(_cache_path(scratch, weights_hash, sequences).read_text("utf-8"))
-        values = [float(value) for value in stored["log_probs"]]
+        values = [float(value) for value in json.loads(path.read_text(encoding="utf-8"))["log_probs"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return values if len(values) == len(sequences) else None
+    return values if len(values) == length else None
 
 
-def write_cache(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence], values: Sequence[float]) -> None:
-    """Keep ``values`` for :func:`read_cache`; JSON keeps every bit of a float."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_durably(_cache_path(scratch, weights_hash, sequences), json.dumps({"log_probs": list(values)}))
-
-
-def _cache_path(scratch: Path, weights_hash: str, sequences: Sequence[TokenSequence]) -> Path:
-    ids = [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences]
-    return scratch / f"logprobs-{content_id('logprobs', weights_hash, ids)}.json"
+def give_back_memory() -> None:
+    """Free what a dropped model held, before the next one is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from selfalign.errors import StageFailed
-from selfalign.training.checkpoints import mark_complete, newest_complete, out_of_space_is_clear, write_durably
+from selfalign.identity import content_id, hash_weights
+from selfalign.protocols import TrainingJob
+from selfalign.training.checkpoints import (
+    check_disk,
+    mark_complete,
+    newest_complete,
+    out_of_space_is_clear,
+    required_bytes,
+    write_durably,
+)
+from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed
 from selfalign.training.logprobs import mixed_precision
-from selfalign.training.policy import device
+from selfalign.training.policy import context_length, device, merged, save_folder
 from selfalign.training.settings import TrainingSettings
 
 Report = Callable[[int, int, Mapping[str, float]], None]
@@ -122,6 +132,45 @@ def run(
     return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded
 
 
+def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, parent_hash: str, steps: int) -> None:
+    """Write the trained weights to ``job.output``, whole and readable, and check that training changed them."""
+    model = merged(trainer.accelerator.unwrap_model(trainer.model))
+    with out_of_space_is_clear(job.output, discard=job.output):
+        save_folder(model, job.parent, job.output)
+    check_changed(parent_hash, hash_weights(job.output), steps, config.learning_rate)
+
+
+def training_fingerprint(config: TrainingSettings, seed: int, *parts: Any) -> str:
+    """Identity of a training: a state saved under another one is never continued from."""
+    return content_id("training", config.model_dump(mode="json", exclude={"save_every"}), seed, *parts)
+
+
+def length_limit(config: TrainingSettings, folder: Path) -> int:
+    """Tokens a sequence may have: ``max_length``, or the model's context where that is shorter."""
+    return min(config.max_length, context_length(folder) or config.max_length)
+
+
+def check_space(config: TrainingSettings, job: TrainingJob) -> None:
+    """Raise StageFailed now where the disk cannot hold what this training will write."""
+    states = config.save_every is not None and config.method == "full"
+    check_disk(job.output, required_bytes(job.parent, save_state=states))
+
+
+def first_batch_loss(trainer: Any) -> float:
+    """Loss of the first training batch through the trainer's own loss path: no gradient, no dropout."""
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.eval()
+    with torch.no_grad(), trainer.accelerator.autocast():
+        loss = float(trainer.compute_loss(trainer.model, batch))
+    trainer._metrics["eval"].clear()
+    return loss
+
+
+def arithmetic() -> Tolerance:
+    """The tolerance that this machine's training arithmetic needs."""
+    return BFLOAT16 if mixed_precision(device()) else FLOAT32
+
+
 def stop_if_not_finite(loss: Any, step: int) -> None:
     """Raise StageFailed where a loss is NaN or infinite."""
     value = float(loss)
@@ -132,12 +181,6 @@ def stop_if_not_finite(loss: Any, step: int) -> None:
         )
 
 
-def stop_if_any_not_finite(values: Sequence[float], what: str) -> None:
-    """Raise StageFailed where a model gives NaN or infinite log-probabilities."""
-    if not all(math.isfinite(value) for value in values):
-        raise StageFailed(f"{what} gives log-probabilities that are not finite; its weights cannot be trained on")
-
-
 def loss_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """``train_loss`` is the mean over the last tenth of the steps, ``train_loss_first`` the first step's."""
     if not history:
@@ -145,8 +188,3 @@ def loss_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     losses = [entry["loss"] for entry in history]
     last = losses[-math.ceil(len(losses) / 10) :]
     return {"train_loss": sum(last) / len(last), "train_loss_first": losses[0], "steps": float(len(losses))}
-
-
-def clear_states(scratch: Path) -> None:
-    """Remove trainer states that are no longer needed, i.e. after the output folder is on disk."""
-    shutil.rmtree(states_folder(scratch), ignore_errors=True)

@@ -20,7 +20,21 @@ from selfalign.errors import ModelError
 from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.settings import LoraSettings
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json")
+#: Files beside the weights that make a folder complete: configs, tokenizer, chat template, custom code, licence.
+_KEPT = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "*.jinja",
+    "*.py",
+    "LICENSE*",
+)
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -34,7 +48,9 @@ def load_model(folder: Path) -> Any:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"{folder}: cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
+        ) from error
     return model.to(device())
 
 
@@ -78,7 +94,7 @@ def merged(model: Any) -> Any:
 
 
 def save_folder(model: Any, parent: Path, output: Path) -> None:
-    """Write ``model``'s weights in the parent's stored dtype, and every other file as the parent has it.
+    """Write ``model``'s weights in the parent's stored dtype, beside the parent's own configs and tokenizer.
 
     Copying instead of re-saving keeps tokenizer, chat template and generation config byte for byte,
     and drops what a trainer writes into a config while it runs.
@@ -87,9 +103,11 @@ def save_folder(model: Any, parent: Path, output: Path) -> None:
         shutil.rmtree(output)
     output.mkdir(parents=True)
     model.to(_DTYPES.get(stored_dtype(parent), torch.float32)).save_pretrained(output)
-    for path in parent.iterdir():
-        if path.is_file() and not path.name.endswith(_WEIGHT_SUFFIXES):
+    for pattern in _KEPT:
+        for path in parent.glob(pattern):
             shutil.copyfile(path, output / path.name)
+    if (templates := parent / "additional_chat_templates").is_dir():
+        shutil.copytree(templates, output / templates.name)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ while True:
     assert set(found["n"].to_pylist()) <= {{{_ROWS}}}, found
     if found.num_rows == {_BATCHES}:
         break
-    time.sleep(0.02)
+    time.sleep(0.1)
 print(f"{{reads}} {{longest:.3f}}")
 """
 

@@ -47,7 +47,7 @@ class ConsoleReporter:
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self._label, self._started, self._last_line, self._first = label, time.monotonic(), time.monotonic(), None
         if not self.console.is_terminal:
-            self.console.print(f"{label} ...")
+            self._line(f"{label} ...")
             return
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -73,7 +73,7 @@ class ConsoleReporter:
             )
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self.console.print(
+            self._line(
                 f"{self._label}: {progress.done}/{progress.total} {progress.unit} {speed}{self._eta(progress)}"
             )
 
@@ -81,10 +81,14 @@ class ConsoleReporter:
         if self._bars:
             self._bars.stop()
             self._bars = None
-        self.console.print(f"{self._label}: {summary} [dim]({time.monotonic() - self._started:.0f} s)[/dim]")
+        self._line(f"{self._label}: {summary} ({time.monotonic() - self._started:.0f} s)")
 
     def note(self, message: str) -> None:
-        self.console.print(message)
+        self._line(message)
+
+    def _line(self, text: str) -> None:
+        # Unwrapped, and without markup: a log is searched by line, and a path may hold brackets.
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Give the terminal back, also after an error in the middle of a stage."""

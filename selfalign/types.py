@@ -257,6 +257,7 @@ class ScoredGroup:
 
     prompt: Prompt
     candidates: tuple[ScoredCandidate, ...]
+    judge: str
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,7 @@ def prefill(model: Any, prompts: Sequence[Sequence[int]], prefix: Context | None
 def extend(model: Any, context: Context, tokens: torch.Tensor) -> None:
     """Append one token (int64 [rows]) to every row and update ``context`` in place."""
     context.mask = torch.cat([context.mask, context.mask.new_ones(len(tokens), 1)], dim=-1)
-    context.logits = _forward(
-        model, tokens.unsqueeze(-1), context.mask, context.positions.unsqueeze(-1), context.cache
-    )
+    context.logits = _forward(model, tokens.unsqueeze(-1), context.mask, context.positions.unsqueeze(-1), context.cache)
     context.positions = context.positions + 1
 
 

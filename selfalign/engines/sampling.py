@@ -15,8 +15,9 @@ import torch
 
 from selfalign.types import SamplingParams
 
-#: Tokens looked at before a row is sorted whole; the nucleus of a peaked distribution is far smaller.
-_CANDIDATES = 256
+#: Likeliest tokens looked at, in turn, before a row is sorted whole: most nuclei are far smaller.
+_CANDIDATES = (256, 4096)
+_BLOCK = 256
 
 
 def uniform_numbers(seeds: Sequence[int], steps: int) -> torch.Tensor:
@@ -53,26 +54,37 @@ def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _draw_unfiltered(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
-    peak = logits.amax(dim=-1, keepdim=True)
-    weights = ((logits - peak) / temperature).exp_()
-    return _inverse_cdf(weights.cumsum(dim=-1, dtype=torch.float64), uniform)
+    # First the block, then the token in it: a float64 CDF over the whole vocabulary costs more than the softmax.
+    probabilities = (logits / temperature).softmax(dim=-1)
+    blocks = torch.nn.functional.pad(probabilities, (0, -logits.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    mass = blocks.sum(dim=-1).double()
+    cumulative = mass.cumsum(dim=-1)
+    block = _inverse_cdf(cumulative, uniform)
+    row = torch.arange(len(logits), device=logits.device)
+    before = cumulative[row, block] - mass[row, block]
+    # Not below 0 by rounding: that would select a token of probability 0.
+    share = ((uniform * cumulative[:, -1] - before) / mass[row, block]).clamp_(min=0)
+    inside = blocks[row, block].cumsum(dim=-1, dtype=torch.float64)
+    return (block * _BLOCK + _inverse_cdf(inside, share)).clamp_(max=logits.shape[-1] - 1)
 
 
 def _draw_filtered(logits: torch.Tensor, uniform: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     vocabulary = logits.shape[-1]
-    peak = logits.amax(dim=-1, keepdim=True)
-    width = min(vocabulary, max(_CANDIDATES, params.top_k + 1))
-    values, ids = _canonical(*logits.topk(width, dim=-1, sorted=False))
     total = _mass(logits, params.temperature) if params.top_k == 0 else None
-    tokens, last_kept = _draw_sorted(values, ids, peak, total, uniform, params)
-    if width < vocabulary:
+    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    rows = torch.arange(len(logits), device=logits.device)
+    for candidates in (*_CANDIDATES, vocabulary):
+        width = min(vocabulary, max(candidates, params.top_k + 1))
+        values, ids = _canonical(*logits[rows].topk(width, dim=-1, sorted=False))
+        rest = total[rows] if total is not None else None
+        drawn, last_kept = _draw_sorted(values, ids, rest, uniform[rows], params)
+        tokens[rows] = drawn
+        if width == vocabulary:
+            break
         # Where the kept set reaches the smallest value seen, tokens beyond (or tied with it) may belong to it too.
-        unsure = (last_kept <= values[:, -1]).nonzero().squeeze(-1)
-        if len(unsure):
-            whole = logits[unsure]
-            values, ids = whole.sort(dim=-1, descending=True, stable=True)
-            total = total[unsure] if total is not None else None
-            tokens[unsure], _ = _draw_sorted(values, ids, peak[unsure], total, uniform[unsure], params)
+        rows = rows[last_kept <= values[:, -1]]
+        if len(rows) == 0:
+            break
     return tokens
 
 
@@ -92,7 +104,6 @@ def _mass(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 def _draw_sorted(
     values: torch.Tensor,
     ids: torch.Tensor,
-    peak: torch.Tensor,
     total: torch.Tensor | None,
     uniform: torch.Tensor,
     params: SamplingParams,
@@ -101,7 +112,7 @@ def _draw_sorted(
 
     ``total`` is the mass top_p is a share of; None: that of the top-k candidates.
     """
-    weights = ((values - peak) / params.temperature).double().exp_()
+    weights = ((values - values[:, :1]) / params.temperature).double().exp_()
     if params.top_k:
         weights[:, params.top_k :] = 0
     cumulative = weights.cumsum(dim=-1)

@@ -135,7 +135,9 @@ class TransformersEngine:
         with _inference_mode():
             # At least one token of every prompt is left to be read after the prefix.
             shared = min(shared_prefix_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
-            prefix = scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= scoring.MIN_SHARED_PREFIX else None
+            prefix = (
+                scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= scoring.MIN_SHARED_PREFIX else None
+            )
             start = shared if prefix else 0
 
             def work(piece: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
@@ -155,7 +157,9 @@ class TransformersEngine:
         from selfalign.engines import scoring
 
         for index, sequence in enumerate(sequences):
-            self._check_window(f"sequence {index}", len(sequence.prompt_ids), len(sequence.completion_ids), "completion")
+            self._check_window(
+                f"sequence {index}", len(sequence.prompt_ids), len(sequence.completion_ids), "completion"
+            )
         with _inference_mode():
             if self._plain_head is None:
                 self._plain_head = scoring.plain_head(self._model)

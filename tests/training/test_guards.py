@@ -45,7 +45,7 @@ def test_a_loss_within_rounding_passes() -> None:
 
 @pytest.mark.parametrize("policy", [-10.1, float("nan")])
 def test_a_policy_that_is_not_the_parent_stops_training(policy: float) -> None:
-    with pytest.raises(GuardFailed, match="its parent checkpoint -10.0000"):
+    with pytest.raises(GuardFailed, match=r"its parent checkpoint -10\.0000"):
         check_log_probs([-3.0, policy], [-3.0, -10.0], FLOAT32)
 
 

@@ -25,14 +25,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _plugin(kind: str) -> Any:
-    """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config."""
+def _plugin(kind: str, default: str | None = None) -> Any:
+    """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config.
+
+    Settings without an id are those of ``default``.
+    """
 
     def validate(value: Any) -> Any:
         if isinstance(value, str):
             value = {"id": value}
         if isinstance(value, Settings):
             return value
+        if default and isinstance(value, dict):
+            value = {"id": default, **value}
         if not isinstance(value, dict) or not isinstance(value.get("id"), str):
             raise ValueError(f"needs an 'id' that names the {kind} to use")
         try:
@@ -64,7 +69,7 @@ class PromptSettings(Settings):
 class GenerateSettings(Settings):
     """How candidates are sampled."""
 
-    engine: _plugin("engine") = Field(default_factory=lambda: {"id": "transformers"})  # type: ignore[valid-type]
+    engine: _plugin("engine", "transformers") = Field(default_factory=dict)  # type: ignore[valid-type]
     candidates: int = Field(4, ge=1, description="samples a prompt (N)")
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(0.9, gt=0, le=1)
@@ -100,11 +105,9 @@ class RunConfig(Settings):
     workspace: str | None = Field(None, description="runs/<name> by default")
     prompts: PromptSettings = Field(default_factory=PromptSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
-    judge: _plugin("judge") = Field(  # type: ignore[valid-type]
-        default_factory=lambda: {"id": "rubric_votes"}
-    )
-    pair: _plugin("pair") = Field(default_factory=lambda: {"id": "max_min"})  # type: ignore[valid-type]
-    train: _plugin("train") = Field(default_factory=lambda: {"id": "dpo"})  # type: ignore[valid-type]
+    judge: _plugin("judge", "rubric_votes") = Field(default_factory=dict)  # type: ignore[valid-type]
+    pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
+    train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
     @model_validator(mode="after")

@@ -143,6 +143,9 @@ def _checker(
             f"{', '.join(sorted(given)) or '(none)'}"
         )
     try:
+        # Out of range the checker draws a number at random, which may happen to be the one given.
+        if "nth_paragraph" in given and not 1 <= given["nth_paragraph"] <= given["num_paragraphs"]:
+            raise ValueError("nth_paragraph must be from 1 to num_paragraphs")
         checker.build_description(**given)
     except Exception as error:
         raise BadInput(f"{instruction_id}: unusable arguments {given}: {_one_line(error)}") from None

@@ -73,9 +73,7 @@ class ConsoleReporter:
             )
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self._line(
-                f"{self._label}: {progress.done}/{progress.total} {progress.unit} {speed}{self._eta(progress)}"
-            )
+            self._line(f"{self._label}: {progress.done}/{progress.total} {progress.unit} {speed}{self._eta(progress)}")
 
     def finish(self, summary: str) -> None:
         if self._bars:

@@ -36,6 +36,7 @@ class Engine(Protocol):
 
     name: str
     weights_hash: str
+    tokenizer_hash: str
     context_length: int
 
     def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
@@ -87,6 +88,10 @@ class Judge(Protocol):
     name: str
     #: Hash of everything but weights that a judgement depends on (rubric text, parameters, members).
     judge_hash: str
+    #: Fewer valid votes than this give a candidate no score.
+    min_valid_votes: int
+    #: Lowest and highest score.
+    score_range: tuple[float, float]
 
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """Deterministic batches of indices into ``items``."""

@@ -176,7 +176,7 @@ def shipped_prompts() -> Path:
 
 
 def _parse(name: str, path: Path, text: str) -> Template:
-    found = _HEAD.match(text.replace("\r\n", "\n"))
+    found = _HEAD.match(text)
     if not found:
         raise PromptFileError(f"{path}: must begin with a YAML head between two lines of ---")
     head = _parse_head(path, found["head"])

@@ -62,7 +62,9 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_overrides_reach_into_sections_lists_and_bare_plugin_names(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "train: dpo\njudge: {id: weighted, members: [{id: verifier, weight: 1}]}\n")
-    config = load_config(path, ["train.beta=0.3", "rounds=5", "judge.members.0.weight=2.5", "generate.engine.max_rows=7"])
+    config = load_config(
+        path, ["train.beta=0.3", "rounds=5", "judge.members.0.weight=2.5", "generate.engine.max_rows=7"]
+    )
     assert (config.train.beta, config.rounds, config.generate.engine.max_rows) == (0.3, 5, 7)
     assert "2.5" in str(config.judge.model_dump())
 

@@ -33,7 +33,7 @@ class TransformersEngine:
 
     class Config(Settings):
         id: Literal["transformers"] = "transformers"
-        token_budget: int = Field(8192, ge=64, description="tokens in memory at once: rows x (prompt + max_tokens)")
+        token_budget: int = Field(32768, ge=64, description="tokens in memory at once: rows x (prompt + max_tokens)")
         max_rows: int = Field(64, ge=1, description="samples decoded together")
         attention: str = Field("sdpa", description="attention implementation as transformers names them")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 from selfalign.config import Settings
+from selfalign.evaluation.rows import point, row
 from selfalign.protocols import EvaluationInput
 from selfalign.types import Evaluation
 
@@ -15,7 +18,10 @@ _FIGURES = (
 
 
 class Displacement:
-    """Turns the trainer's final figures into rows, and raises the alarm of Razin et al. (arXiv 2410.08847)."""
+    """Turns the trainer's final figures into rows, and raises the alarm of Razin et al. (arXiv 2410.08847).
+
+    A trainer reports means without the number of pairs behind them, so that ``n`` is 0 here.
+    """
 
     name = "displacement"
 
@@ -26,11 +32,25 @@ class Displacement:
         self.config = config
 
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
-        found = {name: data.training[name] for name in _FIGURES if name in data.training}
-        if "chosen_displacement" in found and "reward_margin" in found:
-            # The chosen answers became less likely although the margin grew.
-            found["displacement_alarm"] = float(found["chosen_displacement"] < 0 < found["reward_margin"])
-        return [
-            Evaluation(data.run, data.round, name, "train", float(value), None, None, 0, "{}")
-            for name, value in found.items()
+        """See protocols.Evaluator. A figure that training did not report gives no row."""
+        found = [
+            row(data, name, point(float(data.training[name]), 0), split="train")
+            for name in _FIGURES
+            if name in data.training
         ]
+        if {"chosen_displacement", "reward_margin"} <= data.training.keys():
+            found.append(row(data, "displacement_alarm", point(alarm(data.training), 0), split="train"))
+        return found
+
+
+def alarm(training: Mapping[str, float]) -> float | None:
+    """1 if chosen answers lost probability although the margin grew, else 0; None where that cannot be told.
+
+    Lost means against the reference and, where the trainer reports it, in this round: with the first
+    checkpoint as reference an earlier round's loss must not ring again.
+    """
+    chosen, margin = training["chosen_displacement"], training["reward_margin"]
+    change = training.get("chosen_logp_change", chosen)
+    if not all(math.isfinite(value) for value in (chosen, change, margin)):
+        return None
+    return float(max(chosen, change) < 0 < margin)

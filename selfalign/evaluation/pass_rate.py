@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from selfalign.config import Settings
-from selfalign.evaluation.statistics import Interval, Paired, mean_interval, paired, wilson
-from selfalign.identity import canonical
+from selfalign.evaluation.rows import row
+from selfalign.evaluation.statistics import paired_difference, ratio_interval, share_interval
 from selfalign.protocols import EvaluationInput
-from selfalign.types import Evaluation, JudgeItem, Judgement
+from selfalign.types import Evaluation, Prompt
 
 
 class PassRate:
-    """Strict: the answer as it is; loose: also without first or last line, or without asterisks."""
+    """Strict: the answer as it is; loose: also without its first or last line, or without asterisks.
+
+    An answer passes if it meets every constraint of its prompt. Prompts without constraints do not
+    count. Rounds are compared on the prompts that both answered; ``left_out`` counts the others.
+    """
 
     name = "pass_rate"
 
@@ -26,77 +30,103 @@ class PassRate:
         self.config = config
 
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
-        now = _Round(data.candidates[data.round], data.judgements[data.round])
-        if not now.strict:
+        """See protocols.Evaluator. A round without checked answers gives no row."""
+        now = _verdicts(data, data.round)
+        if not now:
             return []
+        strict = _by_prompt(now, "strict")
+        loose = _by_prompt(now, "loose")
         rows = [
-            _row(data, "pass_rate_strict", _rate(now.strict), {"by_language": now.by_language()}),
-            _row(data, "pass_rate_loose", _rate(now.loose), {}),
-            _row(data, "pass_rate_strict_instruction", wilson(*now.instructions()), {"by_instruction": now.by_instruction()}),
-        ]
+            row(data, "pass_rate_strict", share_interval(strict), {"by_language": _by_language(now)}),
+            row(data, "pass_rate_loose", share_interval(loose)),
+            row(
+                data, "pass_rate_strict_instruction", ratio_interval(_followed(now)),
+                {"by_instruction": _by_instruction(now)},
+            ),
+        ]  # fmt: skip
         if data.round:
-            for metric, other in (("pass_rate_delta_vs_m0", 0), ("pass_rate_delta_vs_previous", data.round - 1)):
-                before = _Round(data.candidates[other], data.judgements[other])
-                rows.append(_delta(data, metric, before, now))
+            rows.append(_delta(data, "pass_rate_delta_vs_m0", 0, strict))
+            rows.append(_delta(data, "pass_rate_delta_vs_previous", data.round - 1, strict))
         return rows
 
 
-class _Round:
-    """Pass shares by prompt: prompt id -> one 0/1 for every sample."""
+@dataclass(frozen=True)
+class _Verdict:
+    """What the verifier found of one answer, an instruction at a time."""
 
-    def __init__(self, items: Sequence[JudgeItem], judgements: Sequence[Judgement]) -> None:
-        self._prompts = {item.candidate.candidate_id: item.prompt for item in items}
-        self._details: list[tuple[str, dict[str, Any]]] = []
-        self.strict: dict[str, list[float]] = defaultdict(list)
-        self.loose: dict[str, list[float]] = defaultdict(list)
-        for judgement in sorted(judgements, key=lambda j: j.candidate_id):
-            if judgement.judge != "verifier" or judgement.candidate_id not in self._prompts:
-                continue
-            detail = json.loads(judgement.detail)
-            prompt_id = self._prompts[judgement.candidate_id].prompt_id
-            self._details.append((judgement.candidate_id, detail))
-            self.strict[prompt_id].append(float(all(detail["strict"])))
-            self.loose[prompt_id].append(float(all(detail["loose"])))
-
-    def instructions(self) -> tuple[int, int]:
-        followed = [value for _, detail in self._details for value in detail["strict"]]
-        return sum(followed), len(followed)
-
-    def by_instruction(self) -> dict[str, list[int]]:
-        counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for _, detail in self._details:
-            for name, followed in zip(detail["ids"], detail["strict"], strict=True):
-                counts[name][0] += bool(followed)
-                counts[name][1] += 1
-        return dict(sorted(counts.items()))
-
-    def by_language(self) -> dict[str, list[float]]:
-        values: dict[str, list[float]] = defaultdict(list)
-        for candidate_id, detail in self._details:
-            values[self._prompts[candidate_id].language].append(float(all(detail["strict"])))
-        return {language: [sum(passed), len(passed)] for language, passed in sorted(values.items())}
+    prompt: Prompt
+    ids: Sequence[str]
+    strict: Sequence[bool]
+    loose: Sequence[bool]
 
 
-def _rate(values: Mapping[str, Sequence[float]]) -> Interval:
-    if all(len(samples) == 1 for samples in values.values()):
-        return wilson(int(sum(samples[0] for samples in values.values())), len(values))
-    # Several samples of a prompt are not independent: the prompt is the unit.
-    return mean_interval([sum(samples) / len(samples) for samples in values.values()])
+def _verdicts(data: EvaluationInput, round: int) -> list[_Verdict]:
+    prompts = {item.candidate.candidate_id: item.prompt for item in data.candidates.get(round, ())}
+    # By candidate, so that an answer that was checked again does not count as two samples.
+    details = {
+        judgement.candidate_id: json.loads(judgement.detail)
+        for judgement in sorted(data.judgements.get(round, ()), key=lambda j: j.judgement_id)
+        if judgement.judge == "verifier" and judgement.outcome == "ok" and judgement.candidate_id in prompts
+    }
+    return [
+        _Verdict(prompts[candidate_id], detail["ids"], detail["strict"], detail["loose"])
+        for candidate_id, detail in sorted(details.items())
+        if detail["ids"]
+    ]
 
 
-def _delta(data: EvaluationInput, metric: str, before: _Round, now: _Round) -> Evaluation:
-    common = sorted(before.strict.keys() & now.strict.keys())
-    result: Paired = paired(
-        [sum(before.strict[p]) / len(before.strict[p]) for p in common],
-        [sum(now.strict[p]) / len(now.strict[p]) for p in common],
-        data.seed,
-    )
-    left_out = len(before.strict.keys() ^ now.strict.keys())
-    detail = {"p_value": result.p_value, "better": result.better, "worse": result.worse, "left_out": left_out}
-    return _row(data, metric, result.difference, detail)
+def _by_prompt(verdicts: Iterable[_Verdict], mode: Literal["strict", "loose"]) -> dict[str, list[float]]:
+    """Prompt id -> 0 or 1 for every sample."""
+    passed: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        flags = verdict.strict if mode == "strict" else verdict.loose
+        passed.setdefault(verdict.prompt.prompt_id, []).append(float(all(flags)))
+    return passed
 
 
-def _row(data: EvaluationInput, metric: str, figure: Interval, detail: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(
-        data.run, data.round, metric, "held_out", figure.value, figure.low, figure.high, figure.n, canonical(dict(detail))
-    )
+def _followed(verdicts: Iterable[_Verdict]) -> dict[str, tuple[int, int]]:
+    """Prompt id -> instructions followed, instructions."""
+    counts: dict[str, tuple[int, int]] = {}
+    for verdict in verdicts:
+        followed, n = counts.get(verdict.prompt.prompt_id, (0, 0))
+        counts[verdict.prompt.prompt_id] = followed + sum(verdict.strict), n + len(verdict.strict)
+    return counts
+
+
+def _by_instruction(verdicts: Iterable[_Verdict]) -> dict[str, list[int]]:
+    return _tally((name, flag) for v in verdicts for name, flag in zip(v.ids, v.strict, strict=True))
+
+
+def _by_language(verdicts: Iterable[_Verdict]) -> dict[str, list[int]]:
+    """Counts answers: with several samples a prompt, more than there are prompts."""
+    return _tally((v.prompt.language, all(v.strict)) for v in verdicts)
+
+
+def _tally(outcomes: Iterable[tuple[str, bool]]) -> dict[str, list[int]]:
+    """Name -> [passed, n]."""
+    counts: dict[str, list[int]] = {}
+    for name, passed in outcomes:
+        count = counts.setdefault(name, [0, 0])
+        count[0] += bool(passed)
+        count[1] += 1
+    return counts
+
+
+def _delta(data: EvaluationInput, metric: str, other: int, now: dict[str, list[float]]) -> Evaluation:
+    before = _by_prompt(_verdicts(data, other), "strict")
+    common = sorted(before.keys() & now.keys())
+    compared = paired_difference([_mean(before[p]) for p in common], [_mean(now[p]) for p in common], data.seed)
+    detail = {
+        "other_round": other,
+        "p_value": compared.p_value,
+        "test": compared.test,
+        "better": compared.better,
+        "worse": compared.worse,
+        "n": len(common),
+        "left_out": len(before.keys() ^ now.keys()),
+    }
+    return row(data, metric, compared.difference.clipped(-1, 1), detail)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

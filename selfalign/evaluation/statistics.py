@@ -1,14 +1,24 @@
-"""Intervals and paired tests; pure functions over numbers."""
+"""Intervals and paired tests; pure functions over numbers.
+
+The unit is the prompt throughout: several answers to one prompt resemble each other, and counting them
+as independent would make every interval too narrow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 _LEVEL = 0.95
+_PERMUTATIONS = 10_000
+#: Signs drawn at once, which bounds the memory of the permutation test.
+_BLOCK = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -20,59 +30,148 @@ class Interval:
     high: float | None
     n: int
 
+    def clipped(self, lowest: float, highest: float) -> Interval:
+        """Without what the figure cannot be: Student's t knows no bounds."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
 
-def wilson(successes: int, n: int) -> Interval:
+
+_NOTHING = Interval(None, None, None, 0)
+
+
+def wilson(successes: int, n: int, level: float = _LEVEL) -> Interval:
     """Share of successes with Wilson's score interval (Wilson 1927): honest near 0 and 1, and for small n."""
     if n == 0:
-        return Interval(None, None, None, 0)
-    interval = stats.binomtest(successes, n).proportion_ci(_LEVEL, method="wilson")
-    return Interval(successes / n, float(interval.low), float(interval.high), n)
+        return _NOTHING
+    share = successes / n
+    found = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    # At 0 and n successes rounding may put an end on the wrong side of the share.
+    return Interval(share, min(float(found.low), share), max(float(found.high), share), n)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean with Student's t interval; the values must be independent (one a prompt)."""
+def mean_interval(values: Sequence[float], level: float = _LEVEL) -> Interval:
+    """Mean with Student's t interval; the values must be independent (one a prompt).
+
+    Equal values give an interval of no width; one value, or values that are not finite, give none.
+    """
     data = np.asarray(values, dtype=np.float64)
-    if len(data) == 0:
-        return Interval(None, None, None, 0)
+    n = len(data)
+    if n == 0 or not np.isfinite(data).all():
+        return Interval(None, None, None, n)
+    if n == 1:
+        return Interval(float(data[0]), None, None, 1)
+    if np.ptp(data) == 0:  # the mean of equal numbers need not be that number in floating point
+        return Interval(float(data[0]), float(data[0]), float(data[0]), n)
     mean = float(data.mean())
-    if len(data) == 1:
-        return Interval(mean, None, None, 1)
-    half = float(stats.t.ppf(0.5 + _LEVEL / 2, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data)))
-    return Interval(mean, mean - half, mean + half, len(data))
+    return _around(mean, float(data.std(ddof=1)) / math.sqrt(n), n - 1, n, level)
+
+
+def cluster_mean_interval(values: Mapping[str, Sequence[float]], level: float = _LEVEL) -> Interval:
+    """Mean over prompts of the mean over a prompt's samples; ``n`` counts prompts."""
+    return mean_interval(_means(values), level)
+
+
+def share_interval(values: Mapping[str, Collection[float]], level: float = _LEVEL) -> Interval:
+    """Mean over prompts of a 0/1 outcome: Wilson's interval with one sample a prompt, else clustered by prompt."""
+    if all(len(samples) == 1 for samples in values.values()):
+        return wilson(int(sum(chain.from_iterable(values.values()))), len(values), level)
+    return mean_interval(_means(values), level).clipped(0, 1)
+
+
+def ratio_interval(parts: Mapping[str, tuple[int, int]], level: float = _LEVEL) -> Interval:
+    """Successes over trials, pooled over prompts that hold (successes, trials) each; ``n`` counts trials.
+
+    Trials of one prompt stand or fall together, so the error comes from the spread between prompts:
+    the linearised ratio estimator (Cochran, Sampling Techniques, 3rd ed., 6.3) with t on prompts - 1.
+    With one trial a prompt this is a plain share, and Wilson's interval is used.
+    """
+    counts = [(successes, trials) for successes, trials in parts.values() if trials]
+    passed, n = sum(successes for successes, _ in counts), sum(trials for _, trials in counts)
+    if n == len(counts):
+        return wilson(passed, n, level)
+    share = passed / n
+    if len(counts) == 1:
+        return Interval(share, None, None, n)
+    spread = math.fsum((successes - share * trials) ** 2 for successes, trials in counts)
+    error = math.sqrt(spread * len(counts) / (len(counts) - 1)) / n
+    return _around(share, error, len(counts) - 1, n, level).clipped(0, 1)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean of after - before over the same prompts.
-
-    ``p_value`` is McNemar's exact test where both sides are 0/1, else a sign-flip permutation test.
-    """
+    """Mean of after - before over the same prompts; ``better`` and ``worse`` count the discordant ones."""
 
     difference: Interval
     p_value: float | None
+    test: Literal["mcnemar_exact", "sign_flip"]
     better: int
     worse: int
 
 
-def paired(before: Sequence[float], after: Sequence[float], seed: int) -> Paired:
-    """Compare two models prompt by prompt.
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None
+) -> Paired:
+    """Compare two models prompt by prompt; values may be means over a prompt's samples.
 
-    The interval is Student's t over the differences: with a hundred prompts and more its coverage on
-    0/1 data is as good as a bootstrap's (checked by simulation in the tests), and it needs no seed.
+    ``clusters`` names the prompt of each value where a prompt has several: their differences are averaged.
+
+    The interval is Student's t over the prompts' differences. A bootstrap would need a seed, fails on
+    degenerate data (BCa) and covers no better: on -1/0/1 differences the t interval holds 0.93 to 0.96
+    (simulated, n 50 to 400) as long as some 5 prompts are discordant. With fewer it is too narrow, and has
+    no width at all with none, as a bootstrap's would be: read it together with the p-value and the counts.
+
+    The p-value is McNemar's exact test where both sides are 0/1, else :func:`paired_p_value`.
+
+    Raises:
+        ValueError: sequences of unequal length.
     """
-    gaps = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
-    return Paired(mean_interval([float(g) for g in gaps]), _p_value(gaps, before, after, seed), better, worse)
+    if len(before) != len(after) or (clusters is not None and len(clusters) != len(before)):
+        raise ValueError(f"pairs need both sides: {len(before)} values before, {len(after)} after")
+    gaps = [float(new) - float(old) for old, new in zip(before, after, strict=True)]
+    binary = {*before, *after} <= {0.0, 1.0}
+    if clusters is not None:
+        grouped: dict[Hashable, list[float]] = {}
+        for cluster, gap in zip(clusters, gaps, strict=True):
+            grouped.setdefault(cluster, []).append(gap)
+        binary = binary and len(grouped) == len(gaps)
+        gaps = _means(grouped)
+    better, worse = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    p_value = mcnemar_p_value(better, worse) if binary else paired_p_value(gaps, seed)
+    return Paired(
+        mean_interval(gaps), p_value if gaps else None, "mcnemar_exact" if binary else "sign_flip", better, worse
+    )
 
 
-def _p_value(gaps: np.ndarray, before: Sequence[float], after: Sequence[float], seed: int) -> float | None:
-    moved = gaps[gaps != 0]
-    if len(gaps) == 0:
-        return None
+def mcnemar_p_value(better: int, worse: int) -> float:
+    """Exact two-sided McNemar test (McNemar 1947): under no difference, a discordant pair is a fair coin."""
+    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def paired_p_value(gaps: Sequence[float], seed: int, permutations: int = _PERMUTATIONS) -> float:
+    """Two-sided sign-flip permutation test of a zero mean (Fisher 1935), by seeded random flips.
+
+    The observed signs count as one of the permutations, so that p is never 0 (Phipson and Smyth 2010).
+    """
+    moved = np.asarray([gap for gap in gaps if gap], dtype=np.float64)
     if len(moved) == 0:
         return 1.0
-    if {*before, *after} <= {0.0, 1.0}:
-        return float(stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(10_000, len(moved)))
-    # The observed assignment counts as one of the permutations, so that p is never 0.
-    return float((1 + (np.abs(signs @ moved) >= abs(moved.sum()) - 1e-12).sum()) / 10_001)
+    # Sums that are equal on paper differ in the last bits by the order of their terms.
+    threshold = abs(moved.sum()) - 1e-9 * np.abs(moved).sum()
+    random = np.random.default_rng(seed)
+    extreme, left = 1, permutations
+    while left:
+        rows = min(left, max(1, _BLOCK // len(moved)))
+        signs = random.integers(0, 2, (rows, len(moved)), dtype=np.int8) * 2.0 - 1.0
+        extreme += int((np.abs(signs @ moved) >= threshold).sum())
+        left -= rows
+    return extreme / (permutations + 1)
+
+
+def _around(value: float, error: float, freedom: int, n: int, level: float) -> Interval:
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    return Interval(value, value - half, value + half, n)
+
+
+def _means(groups: Mapping[Hashable, Collection[float]] | Mapping[str, Collection[float]]) -> list[float]:
+    return [math.fsum(group) / len(group) for group in groups.values() if group]

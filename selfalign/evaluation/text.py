@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Literal
 
 from selfalign.config import Settings
-from selfalign.evaluation.statistics import Interval, mean_interval, wilson
-from selfalign.identity import canonical
+from selfalign.evaluation.rows import point, row
+from selfalign.evaluation.statistics import cluster_mean_interval, paired_difference, share_interval
 from selfalign.protocols import EvaluationInput
-from selfalign.types import Evaluation, JudgeItem
+from selfalign.types import Candidate, Evaluation, JudgeItem
 
-#: A word, or one Chinese, Japanese or Korean character.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+", re.UNICODE)
-#: distinct-n falls with the amount of text; this many words make rounds of different length comparable.
+#: Kana, Han and Hangul, which are written without spaces or counted by the syllable.
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _FIXED_WORDS = 2_000
 
 
 class Length:
-    """Mean length in tokens, and the share of answers cut at max_tokens."""
+    """Mean length in tokens, paired with M0's, and the share of answers cut at max_tokens."""
 
     name = "length"
 
@@ -30,20 +31,25 @@ class Length:
         self.config = config
 
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
-        items = data.candidates[data.round]
+        """See protocols.Evaluator. A round without answers gives no row."""
+        items = data.candidates.get(data.round, ())
         if not items:
             return []
-        before = [item.candidate.n_tokens for item in data.candidates[0]]
-        detail = {"m0": sum(before) / len(before) if before else None}
-        cut = sum(item.candidate.finish_reason == "length" for item in items)
+        lengths = _by_prompt(items, lambda answer: answer.n_tokens)
+        cut = _by_prompt(items, lambda answer: answer.finish_reason == "length")
         return [
-            _row(data, "mean_length_tokens", mean_interval(_by_prompt(items)), detail),
-            _row(data, "truncated_share", wilson(cut, len(items)), {}),
+            row(data, "mean_length_tokens", cluster_mean_interval(lengths), _against_m0(data, lengths)),
+            row(data, "truncated_share", share_interval(cut)),
         ]
 
 
 class Diversity:
-    """distinct-n: distinct n-grams over all n-grams of all answers (Li et al., arXiv 1510.03055)."""
+    """distinct-n: distinct n-grams over all n-grams of all answers (Li et al., arXiv 1510.03055).
+
+    It falls as text grows, so that a model which only talks more looks less varied. ``distinct_2_fixed``
+    is over the first 2,000 words, answers in order of prompt id and sample; its detail says how many
+    words there were, as rounds compare only where all had enough.
+    """
 
     name = "diversity"
 
@@ -54,29 +60,35 @@ class Diversity:
         self.config = config
 
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
-        items = sorted(data.candidates[data.round], key=lambda item: (item.prompt.prompt_id, item.candidate.sample_idx))
+        """See protocols.Evaluator. A round without answers gives no row."""
+        items = sorted(
+            data.candidates.get(data.round, ()), key=lambda item: (item.prompt.prompt_id, item.candidate.sample_idx)
+        )
         if not items:
             return []
         texts = [words(item.candidate.text) for item in items]
-        rows = [_row(data, f"distinct_{n}", _plain(distinct(texts, n), len(items)), {}) for n in (1, 2, 3)]
-        rows.append(_row(data, "distinct_2_fixed", _plain(distinct(first_words(texts, _FIXED_WORDS), 2), len(items)), {}))
-        empty = sum(not item.candidate.text.strip() for item in items)
-        return [*rows, _row(data, "empty_share", wilson(empty, len(items)), {})]
+        fixed = first_words(texts, _FIXED_WORDS)
+        empty = _by_prompt(items, lambda answer: not answer.text.strip())
+        return [
+            *(row(data, f"distinct_{n}", point(distinct(texts, n), len(items))) for n in (1, 2, 3)),
+            row(data, "distinct_2_fixed", point(distinct(fixed, 2), len(items)), {"words": sum(map(len, fixed))}),
+            row(data, "empty_share", share_interval(empty)),
+        ]
 
 
 def words(text: str) -> list[str]:
-    """Lowercased words; CJK characters are words of their own."""
+    """Lowercased runs of letters and digits; a Chinese, Japanese or Korean character is a word of its own."""
     return [word.lower() for word in _WORD.findall(text)]
 
 
 def distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
-    """Distinct n-grams / n-grams; None where there is no n-gram."""
+    """Distinct n-grams over n-grams, none across two texts; None where there is no n-gram."""
     grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
     return len(set(grams)) / len(grams) if grams else None
 
 
 def first_words(texts: Sequence[Sequence[str]], limit: int) -> list[Sequence[str]]:
-    """The first ``limit`` words of the texts together."""
+    """The first ``limit`` words of the texts together; the last text is cut."""
     kept: list[Sequence[str]] = []
     for text in texts:
         kept.append(text[:limit])
@@ -84,18 +96,24 @@ def first_words(texts: Sequence[Sequence[str]], limit: int) -> list[Sequence[str
     return kept
 
 
-def _by_prompt(items: Sequence[JudgeItem]) -> list[float]:
-    lengths: dict[str, list[int]] = {}
+def _against_m0(data: EvaluationInput, lengths: dict[str, list[float]]) -> dict[str, object]:
+    if not data.round:
+        return {}
+    before = _by_prompt(data.candidates.get(0, ()), lambda answer: answer.n_tokens)
+    common = sorted(before.keys() & lengths.keys())
+    compared = paired_difference([_mean(before[p]) for p in common], [_mean(lengths[p]) for p in common], data.seed)
+    return {
+        "delta_vs_m0": {**asdict(compared.difference), "p_value": compared.p_value},
+        "left_out": len(before.keys() ^ lengths.keys()),
+    }
+
+
+def _by_prompt(items: Sequence[JudgeItem], figure: Callable[[Candidate], float]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
     for item in items:
-        lengths.setdefault(item.prompt.prompt_id, []).append(item.candidate.n_tokens)
-    return [sum(values) / len(values) for values in lengths.values()]
+        values.setdefault(item.prompt.prompt_id, []).append(float(figure(item.candidate)))
+    return values
 
 
-def _plain(value: float | None, n: int) -> Interval:
-    return Interval(value, None, None, n)
-
-
-def _row(data: EvaluationInput, metric: str, figure: Interval, detail: dict[str, Any]) -> Evaluation:
-    return Evaluation(
-        data.run, data.round, metric, "held_out", figure.value, figure.low, figure.high, figure.n, canonical(detail)
-    )
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,9 +1,9 @@
-"""What all judges share: how a judgement becomes a row, and what composing judges needs to know of them."""
+"""What all judges share: how a judgement becomes a row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from selfalign.identity import canonical, content_id
 from selfalign.protocols import Judge
@@ -11,15 +11,6 @@ from selfalign.types import JudgeItem, Judgement, Outcome
 
 #: Candidates in a batch of a judge that needs no model.
 BATCH = 256
-
-
-class ScoringJudge(Judge, Protocol):
-    """A judge whose scores can be averaged and compared with another's."""
-
-    #: Lowest and highest score it can give.
-    score_range: tuple[float, float]
-    #: A candidate with fewer valid votes has no score.
-    min_valid_votes: int
 
 
 def row(

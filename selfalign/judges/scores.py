@@ -41,7 +41,7 @@ def group(
     Only votes of this very judge count (``judge_hash``): others of its name may stand beside them.
     """
     # Judges of other packages may leave the attribute out; one valid vote is what they then need.
-    needed = getattr(judge, "min_valid_votes", 1)
+    needed = judge.min_valid_votes
     own = [judgement for judgement in judgements if judgement.judge_hash == judge.judge_hash]
     scores = aggregate(own, judge.name, needed)
     members: dict[str, list[Candidate]] = defaultdict(list)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_serializer
 from selfalign.config import Settings
 from selfalign.errors import ConfigError
 from selfalign.identity import content_id
-from selfalign.judges.rows import ScoringJudge, row
+from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import JudgeContext
 from selfalign.registry import find
@@ -67,7 +67,7 @@ class WeightedJudge:
         """Raises ConfigError: the same judge with the same settings is listed twice."""
         self.config = config
         self._context = context
-        self.members: list[tuple[ScoringJudge, float]] = [
+        self.members: list[tuple[Judge, float]] = [
             (find("judge", member.judge.id).load()(member.judge, context), member.weight) for member in config.members
         ]
         hashes = [(judge.judge_hash, weight) for judge, weight in self.members]

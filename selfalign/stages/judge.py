@@ -58,8 +58,9 @@ def run(context: RunContext, round: int) -> StageOutcome:
     tally: Counter[str] = Counter()
 
     def stop_if_hopeless(tables: Mapping[str, pa.Table]) -> None:
-        if "judgements" in tables:
-            tally.update(tables["judgements"]["outcome"].to_pylist())
+        for row in tables["judgements"].to_pylist() if "judgements" in tables else []:
+            if row["judge_hash"] == judge.judge_hash:  # a composite's word counts, not its members'
+                tally[row["outcome"]] += 1
         if sum(tally.values()) >= _HOPELESS_AFTER and not tally["ok"]:
             raise EmptyStage(
                 f"round {round}: none of the first {sum(tally.values())} judgements of '{context.config.judge.id}' is "
@@ -82,7 +83,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
             folder, spec, {"prompts": prompts, "candidates": candidates}, workspace=context.workspace,
             store=context.store, reporter=context.reporter, label=f"round {round} judge", hook=stop_if_hopeless,
         )  # fmt: skip
-    outcomes = _outcomes(context, round)
+    outcomes = _outcomes(context, round, judge)
     total = sum(outcomes.values())
     if not outcomes["ok"]:
         raise EmptyStage(
@@ -94,11 +95,11 @@ def run(context: RunContext, round: int) -> StageOutcome:
     )  # fmt: skip
 
 
-def _outcomes(context: RunContext, round: int) -> Counter[str]:
+def _outcomes(context: RunContext, round: int, judge: Judge) -> Counter[str]:
     rows = context.store.query(
         "select outcome, count(*) n from judgements j join candidates c using (candidate_id) "
-        "where j.round = ? and c.split = 'train' group by outcome",
-        (round,),
+        "where j.round = ? and c.split = 'train' and j.judge_hash = ? group by outcome",
+        (round, judge.judge_hash),
     ).to_pylist()
     return Counter({row["outcome"]: row["n"] for row in rows})
 

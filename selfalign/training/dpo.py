@@ -55,7 +55,9 @@ class DPOTrainer:
             StageFailed: not finite loss or a full disk.
         """
         if not job.pairs:
-            raise EmptyStage("no pairs to train on; lower pair.min_margin or sample more candidates a prompt")
+            raise EmptyStage(
+                "no pairs to train on: the pair builder dropped every prompt; sample more candidates or ask for less margin"
+            )
         from selfalign.training.dpo_run import train
 
         return train(self.config, job)

@@ -77,7 +77,7 @@ class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
         """(summed log-probabilities, token counts), each [2 * pairs]."""
         mask, ids = inputs["completion_mask"], inputs["input_ids"]
         if ids.device.type == "cpu":
-            per_token = completion_log_probs(model, ids, inputs["attention_mask"], mask)
+            per_token = completion_log_probs(model, ids, mask)
         else:
             # TRL's fused head never holds a [tokens, vocabulary] matrix; without Triton it projects the prompt too.
             kept = {key: value for key, value in inputs.items() if key not in _NOT_MODEL_INPUTS}

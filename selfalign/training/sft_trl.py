@@ -47,7 +47,7 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         """Weighted mean NLL over the completion tokens of the whole optimizer step (this micro-batch's share)."""
         ids, labels = inputs["input_ids"], inputs["labels"]
         if ids.device.type == "cpu":
-            per_token = completion_log_probs(model, ids, inputs["attention_mask"], (labels != -100).long())
+            per_token = completion_log_probs(model, ids, (labels != -100).long())
         else:
             per_token = model(
                 input_ids=ids, attention_mask=inputs["attention_mask"], labels=labels, use_cache=False,

@@ -76,7 +76,9 @@ def test_training_started_at_ln_2(finished: Project) -> None:
 
 def test_prompts_without_a_pair_are_counted(finished: Project) -> None:
     for round in (1, 2):
-        left_out = finished.sql(f"select coalesce(sum(prompts), 0) n from yields where round = {round} and reason not in ('paired', 'not paired yet')")
+        left_out = finished.sql(
+            f"select coalesce(sum(prompts), 0) n from yields where round = {round} and reason not in ('paired', 'not paired yet')"
+        )
         with_pair = finished.sql(f"select count(distinct prompt_id) n from pairs where round = {round}")
         assert left_out[0]["n"] + with_pair[0]["n"] == 6
 
@@ -110,7 +112,12 @@ def test_a_changed_setting_is_refused_and_more_rounds_are_welcome(finished: Proj
     shutil.copytree(finished.folder, copy.folder)
     more = copy.selfalign("run", "run.yaml", "--set", "rounds=3")
     assert more.returncode == 0, more.stderr
-    assert [row["model"] for row in copy.sql("select model from round_summary order by round")] == ["M0", "M1", "M2", "M3"]
+    assert [row["model"] for row in copy.sql("select model from round_summary order by round")] == [
+        "M0",
+        "M1",
+        "M2",
+        "M3",
+    ]
     for table in ("candidates", "judgements", "pairs"):
         mine = copy.sql(f"select * from {table} where round <= 2 order by all")
         assert mine == finished.sql(f"select * from {table} order by all")

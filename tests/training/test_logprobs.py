@@ -51,7 +51,7 @@ def test_prompt_positions_carry_no_gradient_of_their_own(model: Any) -> None:
     hook = model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     ids = torch.tensor([[50, 51, 52, 53, 54]])
     mask = torch.tensor([[0, 0, 0, 1, 1]])
-    result = completion_log_probs(model, ids, torch.ones_like(ids), mask)
+    result = completion_log_probs(model, ids, mask)
     hook.remove()
     assert seen == [2] and result.shape == (1, 2)
 

@@ -13,7 +13,7 @@ from selfalign.errors import ConfigError
 from selfalign.identity import content_id
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
-from selfalign.protocols import JudgeContext
+from selfalign.protocols import Judge, JudgeContext
 from selfalign.registry import find
 from selfalign.types import JudgeItem, Judgement, Outcome
 

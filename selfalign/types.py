@@ -41,8 +41,9 @@ class Candidate:
 
     ``round`` is the round whose stage made it: training candidates of round t come from M_{t-1},
     held-out ones of round t from M_t; ``weights_hash`` says which weights in fact did.
-    ``token_ids`` are the sampled tokens without the end token; ``logprob`` is their sum (and the end
-    token's, where ``finish_reason`` is "stop") in nats under the untempered policy.
+    ``token_ids`` are the sampled tokens without the end token, which is ``end_token_id`` (None where
+    ``finish_reason`` is "length"; models may have several). ``logprob`` is the sum over all of them in nats
+    under the untempered policy.
     """
 
     candidate_id: str
@@ -62,7 +63,13 @@ class Candidate:
     n_tokens: int
     n_prompt_tokens: int
     finish_reason: FinishReason
+    end_token_id: int | None
     logprob: float
+
+    @property
+    def sampled_ids(self) -> tuple[int, ...]:
+        """Every token the policy sampled, the end token included where it ended by itself."""
+        return self.token_ids if self.end_token_id is None else (*self.token_ids, self.end_token_id)
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    end_token_id: int | None
     logprob: float
     n_prompt_tokens: int
 

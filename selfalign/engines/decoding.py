@@ -26,11 +26,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Sample:
-    """What came of a row: ``token_ids`` without the end token, ``log_prob`` (nats) with it where ``ended``."""
+    """What came of a row: ``token_ids`` without the end token, ``log_prob`` (nats) with it where there is one."""
 
     token_ids: tuple[int, ...]
     log_prob: float
-    ended: bool
+    end_token_id: int | None
 
 
 @dataclass
@@ -135,7 +135,7 @@ def _sample(
 
 def _samples(tokens: torch.Tensor, log_probs: torch.Tensor, length: torch.Tensor) -> list[Sample]:
     lists = zip(tokens.tolist(), log_probs.tolist(), length.tolist(), strict=True)
-    return [Sample(tuple(ids[:end]), total, end < len(ids)) for ids, total, end in lists]
+    return [Sample(tuple(ids[:end]), total, ids[end] if end < len(ids) else None) for ids, total, end in lists]
 
 
 def _forward(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:

@@ -198,7 +198,14 @@ class TransformersEngine:
             [sample.token_ids for sample in samples], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [
-            Completion(text, s.token_ids, "stop" if s.ended else "length", s.log_prob, len(row.prompt_ids))
+            Completion(
+                text,
+                s.token_ids,
+                "length" if s.end_token_id is None else "stop",
+                s.end_token_id,
+                s.log_prob,
+                len(row.prompt_ids),
+            )
             for row, s, text in zip(rows, samples, texts, strict=True)
         ]
 

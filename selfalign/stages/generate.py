@@ -186,6 +186,7 @@ def _rows(
             n_tokens=len(completion.token_ids),
             n_prompt_tokens=completion.n_prompt_tokens,
             finish_reason=completion.finish_reason,
+            end_token_id=completion.end_token_id,
             logprob=completion.logprob,
         )
         for i, prompt in enumerate(prompts)

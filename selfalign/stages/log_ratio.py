@@ -52,11 +52,8 @@ def run(context: RunContext, round: int) -> StageOutcome:
 
 
 def work(folder: JobFolder) -> None:
-    from transformers import AutoTokenizer
-
     spec = folder.spec()
     engine = load_engine(spec, lambda kind, message: None)
-    end = int(AutoTokenizer.from_pretrained(spec["model"]).eos_token_id)
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = sorted(
         folder.rows("candidates", Candidate), key=lambda c: (c.n_prompt_tokens + c.n_tokens, c.candidate_id)
@@ -68,7 +65,7 @@ def work(folder: JobFolder) -> None:
         sequences = [
             TokenSequence(
                 engine.encode_prompt(messages_for(prompts[c.prompt_id].text, spec["system_prompt"])),
-                (*c.token_ids, *((end,) if c.finish_reason == "stop" else ())),
+                c.sampled_ids,
             )
             for c in chunk
         ]

@@ -171,16 +171,12 @@ def _examples(
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
 
-    def completion(candidate: Candidate) -> tuple[int, ...]:
-        end = (int(tokenizer.eos_token_id),) if candidate.finish_reason == "stop" else ()
-        return (*candidate.token_ids, *end)
-
     pairs: list[PairExample] = []
     completions: list[CompletionExample] = []
     ordered: Sequence[Pair] = sorted(folder.rows("pairs", Pair), key=lambda p: p.pair_id)
     for pair in ordered:
         prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
-        chosen, rejected = completion(candidates[pair.chosen_id]), completion(candidates[pair.rejected_id])
+        chosen, rejected = candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids
         pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
         completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
     return pairs, completions

@@ -80,6 +80,7 @@ CREATE TABLE candidates (
     n_tokens INTEGER NOT NULL, -- length of token_ids
     n_prompt_tokens INTEGER NOT NULL, -- length of the templated prompt in tokens
     finish_reason VARCHAR NOT NULL CHECK (finish_reason IN ('stop', 'length')), -- length: cut at max_tokens
+    end_token_id INTEGER, -- the end token that was sampled; NULL where cut
     logprob DOUBLE NOT NULL -- summed log-probability in nats under the untempered policy
 );
 

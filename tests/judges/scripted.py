@@ -54,7 +54,7 @@ class ScriptedEngine(Engine):
         shown = str(request.messages[-1]["content"])
         answer = self.answer(shown, vote)
         text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
-        return Completion(text, tuple(text.encode()), reason, -1.0, len(self.encode_prompt(request.messages)))
+        return Completion(text, tuple(text.encode()), reason, None, -1.0, len(self.encode_prompt(request.messages)))
 
     def score_choices(self, prompt_ids: Sequence[Sequence[int]], choices: Sequence[str]) -> np.ndarray:
         self.calls += 1
@@ -81,7 +81,7 @@ def make_candidate(
     size = len(text) if n_tokens is None else n_tokens
     return Candidate(
         f"{prompt_id}-c{sample_idx}", prompt_id, 1, "train", sample_idx, "weights", "scripted", 0.7, 0.9, 0, 64,
-        sample_idx, text, tuple(range(size)), size, 5, finish_reason, -1.0,
+        sample_idx, text, tuple(range(size)), size, 5, finish_reason, None, -1.0,
     )  # fmt: skip
 
 

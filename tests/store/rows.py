@@ -19,7 +19,8 @@ def candidate(candidate_id: str = "c1", prompt_id: str = "p1", **changes: Any) -
     values: dict[str, Any] = {
         "round": 1, "split": "train", "sample_idx": 0, "weights_hash": "w0", "engine": "scripted",
         "temperature": 0.7, "top_p": 0.9, "top_k": 0, "max_tokens": 64, "seed": 7, "text": f"text of {candidate_id}",
-        "token_ids": (1, 2, 3), "n_tokens": 3, "n_prompt_tokens": 5, "finish_reason": "stop", "logprob": -1.5,
+        "token_ids": (1, 2, 3), "n_tokens": 3, "n_prompt_tokens": 5, "finish_reason": "stop",
+        "end_token_id": 2, "logprob": -1.5,
     }  # fmt: skip
     return Candidate(candidate_id, prompt_id, **values | changes)
 

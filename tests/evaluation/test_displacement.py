@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from selfalign.evaluation.displacement import Displacement
+from selfalign.types import Evaluation
+from tests.evaluation.rounds import make_input
+
+#: Fixture F of the method reference: a = 2, b = -5, beta .1.
+F = {
+    "chosen_displacement": 2.0, "rejected_displacement": -5.0, "reward_margin": 0.7, "reward_accuracy": 1.0,
+    "ranking_accuracy": 1.0, "train_loss": 0.4032, "guard_loss": math.log(2),
+}  # fmt: skip
+
+
+def measure(training: Mapping[str, float]) -> dict[str, Evaluation]:
+    return {row.metric: row for row in Displacement(Displacement.Config()).evaluate(make_input(1, training=training))}
+
+
+def test_figures_become_rows_of_the_training_split() -> None:
+    rows = measure({**F, "steps": 12.0})
+    assert {name: row.value for name, row in rows.items()} == {**F, "displacement_alarm": 0}
+    assert {(row.split, row.round, row.low, row.high, row.detail) for row in rows.values()} == {
+        ("train", 1, None, None, "{}")
+    }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "rings"),
+    [(2.0, -5.0, 0), (-3.0, -10.0, 1), (-10.0, -3.0, 0), (0.0, -7.0, 0), (-3.0, -3.0, 0)],
+)
+def test_the_alarm_rings_where_both_fall_and_the_margin_grows(chosen: float, rejected: float, rings: float) -> None:
+    """(2, -5) and (-3, -10) have the same loss; only the second lost the chosen answers."""
+    margin = 0.1 * (chosen - rejected)
+    rows = measure({"chosen_displacement": chosen, "rejected_displacement": rejected, "reward_margin": margin})
+    assert rows["displacement_alarm"].value == rings
+
+
+def test_an_earlier_rounds_loss_does_not_ring_again() -> None:
+    """With M_1 as reference a round may start displaced and make up for it."""
+    displaced = {"chosen_displacement": -3.0, "reward_margin": 0.7}
+    assert measure({**displaced, "chosen_logp_change": 1.0})["displacement_alarm"].value == 0
+    assert measure({**displaced, "chosen_logp_change": -1.0})["displacement_alarm"].value == 1
+
+
+def test_absent_figures_give_no_rows() -> None:
+    assert measure({}) == {}
+    assert measure({"train_loss": 1.5}).keys() == {"train_loss"}
+    assert measure({"chosen_displacement": -1.0}).keys() == {"chosen_displacement"}
+
+
+def test_what_is_not_a_number_is_none() -> None:
+    rows = measure({**F, "chosen_displacement": math.nan, "train_loss": math.inf})
+    assert rows["chosen_displacement"].value is None
+    assert rows["train_loss"].value is None
+    assert rows["displacement_alarm"].value is None

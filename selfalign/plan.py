@@ -22,7 +22,7 @@ from selfalign.training.checkpoints import required_bytes
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
-_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.3, 0.6, 0.6
+_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.25, 0.5, 0.5
 #: Answers are shorter than max_tokens; used where nothing is known yet.
 _MEAN_ANSWER_SHARE = 0.7
 #: A rubric's length in tokens, roughly; shared by all judgements and so read once.

@@ -22,7 +22,7 @@ def make_item(
     prompt = Prompt(prompt_id, 0, "held_out", "Do it.", language, "", "test", None, None, (), "[]")
     candidate = Candidate(
         f"{prompt_id}-r{round}-s{sample}", prompt_id, round, "held_out", sample, f"weights{round}", "test", 0.0, 1.0,
-        0, 64, sample, text, (), n_tokens, 5, finish, -1.0,
+        0, 64, sample, text, (), n_tokens, 5, finish, 2 if finish == "stop" else None, -1.0,
     )  # fmt: skip
     return JudgeItem(prompt, candidate)
 

@@ -72,9 +72,8 @@ def test_a_cluster_counts_once() -> None:
 def test_share_is_wilsons_only_with_one_sample_a_prompt() -> None:
     assert share_interval({"a": [1], "b": [0], "c": [1]}) == wilson(2, 3)
     several = share_interval({"a": [1, 1], "b": [0, 1], "c": [1, 1]})
-    assert bounds(several) == pytest.approx(
-        (0.11612, 5 / 6, 1), abs=1e-4
-    )  # .8333 - 4.30265 · .28868 / sqrt(3), cut at 1
+    # mean 5/6, sd .288675; half = t(.975, 2) · .288675 / sqrt(3) = 4.302653 / 6 = .717109; cut at 1
+    assert bounds(several) == pytest.approx((0.116224, 5 / 6, 1), abs=1e-6)
 
 
 def test_ratio_by_hand() -> None:

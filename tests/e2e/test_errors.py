@@ -1,0 +1,174 @@
+"""What a user can get wrong: one line, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Project
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture
+def offline(tmp_path: Path, tiny_model: Path) -> Project:
+    """For errors that come before Prefect is needed."""
+    return Project(tmp_path / "project", tiny_model, None)
+
+
+def refused(project: Project, *arguments: str, code: int = 2) -> str:
+    done = project.selfalign(*arguments)
+    assert done.returncode == code, done.stderr + done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": "./nowhere"}, "nowhere"),
+        ({"genrate": {}}, "did you mean 'generate'?"),
+        ({"rounds": -2}, "rounds"),
+        ({"generate": {"candidates": 3, "max_tokens": -1}}, "generate.max_tokens"),
+        ({"judge": {"id": "rubric_votes", "rubric": "judges/none"}}, "judges/none"),
+        ({"generate": {"max_tokens": 1000}}, "exceeds the model's window"),
+        ({"prompts": {"sources": [{"id": "jsonl", "path": "missing.jsonl"}]}}, "missing.jsonl"),
+    ],
+)
+def test_a_config_that_cannot_run_leaves_nothing_behind(
+    offline: Project, changes: dict[str, Any], expected: str
+) -> None:
+    offline.write(**changes)
+    assert expected in refused(offline, "run", "run.yaml")
+    assert not offline.workspace.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "train.jsonl"),
+        ('{"text": "fine"}\n{"text": ', "train.jsonl:2"),
+        ('{"txet": "fine"}', "train.jsonl:1"),
+        ('{"text": "x", "instruction_id_list": ["no:such"], "kwargs": [{}]}', "no:such"),
+        ("\udcff", "UTF-8"),
+    ],
+    ids=["empty", "cut", "no text", "unknown constraint", "not UTF-8"],
+)
+def test_a_wrong_prompt_file_is_named_with_its_line(offline: Project, text: str, expected: str) -> None:
+    offline.write()
+    (offline.folder / "train.jsonl").write_bytes(text.encode("utf-8", errors="surrogateescape"))
+    assert expected in refused(offline, "run", "run.yaml")
+
+
+def test_a_training_prompt_that_repeats_a_held_out_one_is_refused(offline: Project) -> None:
+    offline.write()
+    with (offline.folder / "train.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"text": "Describe a river and do not write any comma at all, please!"}))
+    assert "repeat held-out ones" in refused(offline, "run", "run.yaml")
+
+
+def test_a_prompt_longer_than_the_window_is_named(offline: Project) -> None:
+    offline.write()
+    (offline.folder / "train.jsonl").write_text(json.dumps({"text": "word " * 400}))
+    assert "'word word" in refused(offline, "run", "run.yaml")
+
+
+def test_a_store_from_a_newer_version_is_refused_and_kept(offline: Project) -> None:
+    import duckdb
+
+    from selfalign.store.store import Store
+
+    offline.write()
+    offline.workspace.mkdir(parents=True)
+    store = offline.workspace / "store.duckdb"
+    Store(store).create()
+    with duckdb.connect(str(store)) as connection:
+        connection.execute("update schema_version set version = 99")
+    before = store.read_bytes()
+    assert "99" in refused(offline, "run", "run.yaml")
+    assert "99" in refused(offline, "sql", "runs/tiny", "select 1")
+    assert store.read_bytes() == before
+
+
+def test_a_file_that_is_no_store_is_refused_and_kept(offline: Project) -> None:
+    offline.write()
+    offline.workspace.mkdir(parents=True)
+    (offline.workspace / "store.duckdb").write_bytes(b"these are my notes\n" * 100)
+    refused(offline, "run", "run.yaml")
+    assert (offline.workspace / "store.duckdb").read_bytes() == b"these are my notes\n" * 100
+
+
+def test_sql_cannot_write_and_says_what_is_wrong(offline: Project) -> None:
+    from selfalign.store.store import Store
+
+    offline.workspace.mkdir(parents=True)
+    Store(offline.workspace / "store.duckdb").create()
+    refused(offline, "sql", "runs/tiny", "delete from pairs")
+    assert "no_such" in refused(offline, "sql", "runs/tiny", "select * from no_such")
+    assert "no run here" in refused(offline, "sql", "runs/other", "select 1")
+
+
+def test_a_judge_whose_every_answer_is_nonsense_stops_the_run(project: Project) -> None:
+    project.write(judge={"id": "rubric_votes", "max_tokens": 12, "votes": 2, "min_valid_votes": 1}, rounds=1)
+    message = refused(project, "run", "run.yaml")
+    assert "valid" in message
+    kept = project.sql("select count(*) n, count(score) scored from judgements where judge = 'rubric_votes'")[0]
+    assert kept["n"] > 0, "raw judgements are kept"
+    assert kept["scored"] == 0
+    assert project.sql("select count(*) n from checkpoints") == [{"n": 0}]
+    assert project.sql("select status from stages where stage = 'judge'") == [{"status": "empty"}]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a small file system cannot be mounted here (needs root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_while_checkpointing_loses_nothing(
+    tmp_path: Path, small_disk: Path, tiny_model: Path, prefect_api: str
+) -> None:
+    project = Project(tmp_path / "project", tiny_model, prefect_api)
+    project.write(rounds=1, workspace=str(small_disk / "run"))
+    # All but a little of the disk is taken once the pairs are made, so that the checkpoint does not fit.
+    filler = small_disk / "filler"
+    process = project.start("run", "run.yaml")
+    store = small_disk / "run" / "store.duckdb"
+    while process.poll() is None and not (small_disk / "run/.selfalign/jobs/round-1-generate").exists():
+        time.sleep(0.02)
+    free = os.statvfs(small_disk)
+    filler.write_bytes(b"\0" * max(free.f_bavail * free.f_frsize - 3_200_000, 0))
+    assert process.wait(300) in (0, 1)
+    if process.returncode == 0:
+        pytest.skip("the checkpoint fitted after all")
+    log = (project.folder / "start.log").read_text()
+    assert log.count("error: ") == 1, log
+    assert "Traceback" not in log
+    filler.unlink()
+    assert store.exists()
+    done = project.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    rows = project.selfalign(
+        "sql", str(small_disk / "run"), "select model, pairs from round_summary order by round", "--json"
+    )
+    assert [row["model"] for row in json.loads(rows.stdout)] == ["M0", "M1"]
+
+
+def test_a_model_without_weights_or_with_pickles_only(offline: Project, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "broken")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    offline.write(model=str(folder))
+    assert "safetensors" in refused(offline, "run", "run.yaml")

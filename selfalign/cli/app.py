@@ -92,7 +92,7 @@ def run(config: ConfigArgument, set_: SetOption = None, json_: JsonOption = Fals
                 workspace.reap()  # Prefect's embedded server ends with us
     finally:
         reporter.close()
-    print_run(workspace, Console(highlight=False), as_json=json_)
+    print_run(workspace, config, Console(highlight=False), as_json=json_)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

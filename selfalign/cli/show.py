@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
-_ROUND_COLUMNS = """
-    select model, prompts, candidates, judgements, pairs, mean_margin as margin,
-           pass_rate_strict as strict, pass_rate_strict_low as low, pass_rate_strict_high as high,
-           delta_vs_m0 as vs_m0, delta_vs_m0_low as vs_m0_low, delta_vs_m0_high as vs_m0_high,
-           mean_length as tokens, distinct_2, log_ratio_to_m0 as log_ratio, seconds
-    from round_summary order by round
-"""
+_ROUNDS = "select * from round_summary order by round"
+#: Narrower than this a column folds words apart; a table that needs more room is printed row by row.
+_READABLE_WIDTH = 7
 
 
 def print_table(table: pa.Table, console: Console) -> None:
-    """Any result as a table; numbers right, text folded, nothing cut without a sign."""
+    """Any result: as a table, numbers right and text folded, or row by row where it has too many columns."""
+    if table.num_columns * (_READABLE_WIDTH + 3) > console.width:
+        _print_rows(table, console)
+        return
     shown = Table(header_style="bold")
     for field in table.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
@@ -33,7 +34,21 @@ def print_table(table: pa.Table, console: Console) -> None:
     for row in table.to_pylist():
         shown.add_row(*(_cell(value) for value in row.values()))
     console.print(shown)
-    console.print(f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}")
+    console.print(_count(table))
+
+
+def _print_rows(table: pa.Table, console: Console) -> None:
+    for number, row in enumerate(table.to_pylist(), start=1):
+        console.print(f"[dim]-- {number} --[/dim]")
+        shown = Table.grid(padding=(0, 2))
+        for name, value in row.items():
+            shown.add_row(f"[bold]{escape(name)}[/bold]", _cell(value))
+        console.print(shown)
+    console.print(_count(table))
+
+
+def _count(table: pa.Table) -> str:
+    return f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}"
 
 
 def _cell(value: Any) -> str:
@@ -44,17 +59,18 @@ def _cell(value: Any) -> str:
     return escape(str(value))
 
 
-def print_run(workspace: Workspace, console: Console, *, as_json: bool) -> None:
+def print_run(workspace: Workspace, config: Path, console: Console, *, as_json: bool) -> None:
     """What a finished run leaves on the screen: rounds, three pairs, what to try next."""
     store = Store(workspace.store_path)
-    rounds = store.query(_ROUND_COLUMNS)
+    rounds = store.query(_ROUNDS).to_pylist()
     if as_json:
-        print(json.dumps({"workspace": str(workspace.path), "rounds": rounds.to_pylist()}, default=str))
+        print(json.dumps({"workspace": str(workspace.path), "rounds": rounds}, default=str))
         return
     console.print()
-    print_table(rounds, console)
+    console.print(_round_table(rounds))
     console.print(
-        "[dim]strict: share of held-out prompts whose every constraint is met; low/high and vs_m0_*: 95 % intervals[/dim]\n"
+        "strict: share of held-out prompts whose every constraint is met. Intervals: 95 %, paired where against M0.\n",
+        style="dim",
     )
     for pair in _sample_pairs(store):
         console.print(_side_by_side(pair))
@@ -66,9 +82,37 @@ def print_run(workspace: Workspace, console: Console, *, as_json: bool) -> None:
   selfalign sql {path} "select prompt, chosen, rejected, margin from pair_text order by margin desc limit 5"
   selfalign sql {path} "select * from judge_health"
   selfalign sql {path} "select * from lineage limit 4"
-  selfalign run <config> --set rounds=4      # two more rounds on top of these""",
+  selfalign run {config} --set rounds={len(rounds) + 1}   # two more rounds on top of these""",
         markup=False,
+        soft_wrap=True,
     )
+
+
+def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
+    table = Table(header_style="bold")
+    for name in ("model", "pairs", "strict pass rate", "against M0", "tokens", "seconds"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    for row in rounds:
+        table.add_row(
+            row["model"],
+            _cell(row["pairs"] or None),
+            _with_interval(row, "pass_rate_strict", "{:.3f}"),
+            _with_interval(row, "delta_vs_m0", "{:+.3f}"),
+            _number(row["mean_length"], "{:.0f}"),
+            _number(row["seconds"], "{:.0f}"),
+        )
+    return table
+
+
+def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if None in (low, high):
+        return _number(value, form)
+    return f"{form.format(value)} \\[{form.format(low)}, {form.format(high)}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def _sample_pairs(store: Store) -> Sequence[dict[str, Any]]:
@@ -87,7 +131,8 @@ def _side_by_side(pair: dict[str, Any]) -> Panel:
         f"[green]chosen {pair['chosen_score']:.2f}[/green]", f"[red]rejected {pair['rejected_score']:.2f}[/red]"
     )
     sides.add_row(escape(pair["chosen"]), escape(pair["rejected"]))
-    return Panel(sides, title=f"round {pair['round']}", subtitle=escape(pair["prompt"]), subtitle_align="left")
+    prompt = Text(pair["prompt"], style="italic")
+    return Panel(Group(prompt, "", sides), title=f"round {pair['round']}", title_align="left")
 
 
 def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: bool) -> None:
@@ -112,7 +157,7 @@ def _status(workspace: Workspace) -> dict[str, Any]:
         "workspace": str(workspace.path),
         "pid": workspace.holder(),
         "stages": store.query(
-            "select round, stage, status, attempt, rows_in, rows_out, seconds, started_at from stages order by started_at"
+            "select round, stage, status, attempt, rows_in, rows_out, seconds from stages order by started_at"
         ).to_pylist(),
         "yields": store.query("select * from yields order by round, reason").to_pylist(),
     }

@@ -44,10 +44,8 @@ def wilson(successes: int, n: int, level: float = _LEVEL) -> Interval:
     """Share of successes with Wilson's score interval (Wilson 1927): honest near 0 and 1, and for small n."""
     if n == 0:
         return _NOTHING
-    share = successes / n
     found = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
-    # At 0 and n successes rounding may put an end on the wrong side of the share.
-    return Interval(share, min(float(found.low), share), max(float(found.high), share), n)
+    return Interval(successes / n, float(found.low), float(found.high), n)
 
 
 def mean_interval(values: Sequence[float], level: float = _LEVEL) -> Interval:

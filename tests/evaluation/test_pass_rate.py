@@ -121,6 +121,13 @@ def test_other_judges_failures_and_unknown_candidates_do_not_count() -> None:
     assert (row.value, row.n) == (1, 1)
 
 
+def test_an_answer_without_constraints_has_not_passed() -> None:
+    items = [make_item("a"), make_item("b")]
+    empty = replace(verdict(items[1], ["x"], [True], [True]), detail='{"ids":[],"loose":[],"strict":[]}')
+    row = measure(make_input(0, {0: items}, {0: [verdict(items[0], ["x"], [False], [False]), empty]}))
+    assert (row["pass_rate_strict"].value, row["pass_rate_strict"].n) == (0, 1)
+
+
 def test_an_answer_checked_twice_is_one_sample() -> None:
     item = make_item("a")
     again = replace(verdict(item, ["x"], [True], [True]), judgement_id="j-other", judge_hash="newer")

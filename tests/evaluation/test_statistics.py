@@ -141,6 +141,15 @@ def test_permutation_agrees_with_the_exact_test() -> None:
     assert paired_p_value([0.1] * 10, seed=1) == pytest.approx(2 / 1024, abs=0.0015)
 
 
+def test_permutation_is_never_zero() -> None:
+    assert paired_p_value([0.1] * 60, seed=1, permutations=100) == 1 / 101
+
+
+def test_sums_that_are_equal_on_paper_count_as_equal() -> None:
+    """Seven gaps of .1, four of them up: no choice of signs gives a sum nearer to zero."""
+    assert paired_p_value([-0.1, 0.1, 0.1, -0.1, 0.1, 0.1, -0.1], seed=0) == 1
+
+
 def test_permutation_is_seeded_and_bounded_in_memory() -> None:
     gaps = list(np.random.default_rng(0).normal(0.01, 1, 3000))
     assert paired_p_value(gaps, seed=3, permutations=2000) == paired_p_value(gaps, seed=3, permutations=2000)

@@ -13,7 +13,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tiny_model(folder: Path, seed: int = 0, context: int = 1024, std: float = 0.1) -> Path:
+def make_tiny_model(folder: Path, seed: int = 0, context: int = 1024, std: float = 0.1, width: int = 32) -> Path:
     """Write the model to ``folder`` and return it. One token a byte, so any text in any language works."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -30,7 +30,7 @@ def make_tiny_model(folder: Path, seed: int = 0, context: int = 1024, std: float
     )
     fast.chat_template = CHAT_TEMPLATE
     config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(vocabulary), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=True, initializer_range=std,
         eos_token_id=vocabulary["<|im_end|>"], pad_token_id=vocabulary["<|endoftext|>"],
         bos_token_id=vocabulary["<|im_start|>"],

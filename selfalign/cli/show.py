@@ -108,7 +108,8 @@ def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if None in (low, high):
         return _number(value, form)
-    return f"{form.format(value)} \\[{form.format(low)}, {form.format(high)}]"
+    rough = form.replace(".3f", ".2f")
+    return f"{form.format(value)} \\[{rough.format(low)}, {rough.format(high)}]"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -35,7 +35,8 @@ def run(context: RunContext, round: int) -> StageOutcome:
         context.store.insert(judge.judge([answers[round][i] for i in batch]))
     judgements = context.store.rows(
         Judgement,
-        "judge = 'verifier' and candidate_id in (select candidate_id from candidates where split = 'held_out')",
+        "judge_hash = ? and candidate_id in (select candidate_id from candidates where split = 'held_out')",
+        (judge.judge_hash,),
     )
     trained = context.store.rows(Checkpoint, "round = ?", (round,)) if round else []
     data = EvaluationInput(

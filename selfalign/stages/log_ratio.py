@@ -6,10 +6,11 @@ greedy answers it is a mean log-ratio, and is reported as that.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from selfalign.evaluation.statistics import mean_interval
+from selfalign.evaluation.statistics import cluster_mean_interval
 from selfalign.identity import canonical, content_id
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec, messages_for
@@ -58,7 +59,7 @@ def work(folder: JobFolder) -> None:
     candidates = sorted(
         folder.rows("candidates", Candidate), key=lambda c: (c.n_prompt_tokens + c.n_tokens, c.candidate_id)
     )
-    ratios: list[float] = []
+    ratios: dict[str, list[float]] = defaultdict(list)
     tokens = 0
     for start in range(0, len(candidates), _CHUNK):
         chunk = candidates[start : start + _CHUNK]
@@ -70,14 +71,15 @@ def work(folder: JobFolder) -> None:
             for c in chunk
         ]
         for candidate, values in zip(chunk, engine.log_probs(sequences), strict=True):
-            ratios.append(candidate.logprob - float(values.sum()))
+            ratios[candidate.prompt_id].append(candidate.logprob - float(values.sum()))
             tokens += len(values)
         folder.report(Progress(min(start + _CHUNK, len(candidates)), len(candidates), "answers"))
     engine.close()
-    mean = mean_interval(ratios)
-    detail = {"unit": "nats an answer", "nats_a_token": sum(ratios) / max(tokens, 1), "estimates_kl": spec["sampled"]}
+    mean = cluster_mean_interval(ratios)
+    total = sum(sum(values) for values in ratios.values())
+    detail = {"unit": "nats an answer", "nats_a_token": total / max(tokens, 1), "estimates_kl": spec["sampled"]}
     folder.emit(
         0,
         [Evaluation(spec["run"], spec["round"], "log_ratio_vs_m0", "held_out", mean.value, mean.low, mean.high,
-                    len(ratios), canonical(detail))],
+                    mean.n, canonical(detail))],
     )  # fmt: skip

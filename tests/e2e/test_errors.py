@@ -94,7 +94,6 @@ def test_a_store_from_a_newer_version_is_refused_and_kept(offline: Project) -> N
         connection.execute("update schema_version set version = 99")
     before = store.read_bytes()
     assert "99" in refused(offline, "run", "run.yaml")
-    assert "99" in refused(offline, "sql", "runs/tiny", "select 1")
     assert store.read_bytes() == before
 
 
@@ -131,17 +130,16 @@ def test_a_judge_whose_every_answer_is_nonsense_stops_the_run(project: Project) 
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_while_checkpointing_loses_nothing(
-    tmp_path: Path, small_disk: Path, tiny_model: Path, prefect_api: str
-) -> None:
-    project = Project(tmp_path / "project", tiny_model, prefect_api)
+def test_a_full_disk_while_checkpointing_loses_nothing(tmp_path: Path, small_disk: Path, prefect_api: str) -> None:
+    model = make_tiny_model(tmp_path / "model", width=384)  # 7 MB, so that its checkpoint is what does not fit
+    project = Project(tmp_path / "project", model, prefect_api)
     project.write(rounds=1, workspace=str(small_disk / "run"))
     # All but a little of the disk is taken once the pairs are made, so that the checkpoint does not fit.
     filler = small_disk / "filler"
@@ -151,9 +149,7 @@ def test_a_full_disk_while_checkpointing_loses_nothing(
         time.sleep(0.02)
     free = os.statvfs(small_disk)
     filler.write_bytes(b"\0" * max(free.f_bavail * free.f_frsize - 3_200_000, 0))
-    assert process.wait(300) in (0, 1)
-    if process.returncode == 0:
-        pytest.skip("the checkpoint fitted after all")
+    assert process.wait(300) == 1
     log = (project.folder / "start.log").read_text()
     assert log.count("error: ") == 1, log
     assert "Traceback" not in log

@@ -90,7 +90,7 @@ def print_run(workspace: Workspace, config: Path, console: Console, *, as_json: 
 
 def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
     table = Table(header_style="bold")
-    for name in ("model", "pairs", "strict pass rate", "against M0", "tokens", "seconds"):
+    for name in ("model", "pairs", "strict pass rate", "against M0", "tokens", "time"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
     for row in rounds:
         table.add_row(
@@ -99,7 +99,7 @@ def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
             _with_interval(row, "pass_rate_strict", "{:.3f}"),
             _with_interval(row, "delta_vs_m0", "{:+.3f}"),
             _number(row["mean_length"], "{:.0f}"),
-            _number(row["seconds"], "{:.0f}"),
+            _number(row["seconds"], "{:.0f} s"),
         )
     return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -134,6 +135,8 @@ class Project:
             return subprocess.Popen(
                 [sys.executable, "-m", "selfalign", *arguments], cwd=self.folder, env=self.environment(),
                 stdout=log, stderr=log, start_new_session=True,
+                # A shell starts background jobs with SIGINT ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
             )  # fmt: skip
 
     def sql(self, query: str) -> list[dict[str, Any]]:

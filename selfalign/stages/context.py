@@ -40,7 +40,8 @@ class RunContext:
         return Templates(self.template_folders())
 
     def template_folders(self) -> list[Path]:
-        return [self.workspace.prompts, shipped_prompts()]
+        """Where prompt files are looked for; the user's own, beside the config as ``init`` puts them, win."""
+        return [self.workspace.prompts, Path.cwd() / "prompts", shipped_prompts()]
 
     def job(self, round: int, stage: str) -> JobFolder:
         folder = JobFolder(self.workspace.jobs / f"round-{round}-{stage}")

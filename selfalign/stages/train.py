@@ -17,7 +17,7 @@ from selfalign.stages.generate import messages_for
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
-from selfalign.training.checkpoints import check_disk, folder_bytes, publish, required_bytes
+from selfalign.training.checkpoints import folder_bytes, publish
 from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
 from selfalign.workspace import write_atomic
 
@@ -47,8 +47,6 @@ def run(context: RunContext, round: int) -> StageOutcome:
         if not pairs:
             raise EmptyStage(f"round {round}: nothing to train on, the round has no pairs")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
-        save_state = getattr(context.config.train, "save_every", None) is not None
-        check_disk(context.workspace.path, required_bytes(parent.path, save_state))
         spec = {
             "kind": "train",
             "round": round,

@@ -1,0 +1,42 @@
+"""Other trainers and references through the whole loop."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from tests.e2e.conftest import Project
+
+
+def test_lora_against_the_initial_reference(project: Project) -> None:
+    project.write(
+        train={
+            "id": "dpo", "method": "lora", "learning_rate": 1e-2, "batch_size": 2, "micro_batch_size": 2, "epochs": 2,
+            "reference": "initial", "lora": {"r": 4, "alpha": 8},
+        },
+    )  # fmt: skip
+    done = project.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    rows = project.sql(
+        "select c.*, r.weights_hash as m0 from checkpoints c join rounds r on r.round = 0 order by c.round"
+    )
+    assert [row["reference_hash"] for row in rows] == [rows[0]["m0"]] * 2
+    first, second = (json.loads(row["metrics"]) for row in rows)
+    assert first["guard_loss"] == pytest.approx(math.log(2), abs=1e-4)
+    # Round 2 starts at M1, which is not the reference: the loss is what the two models imply, and not ln 2.
+    assert second["guard_loss"] == pytest.approx(second["guard_loss_expected"], abs=1e-4)
+    assert abs(second["guard_loss"] - math.log(2)) > 1e-4
+    assert not list((project.workspace / "checkpoints" / "round-1").glob("adapter*")), "merged at the round's end"
+
+
+def test_sft_on_the_chosen_answers(project: Project) -> None:
+    train = {"id": "sft", "learning_rate": 1e-2, "batch_size": 2, "micro_batch_size": 2}
+    project.write(rounds=1, train=train)
+    done = project.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    row = project.sql("select trainer, n_examples, weights_hash, parent_id from checkpoints")[0]
+    assert row["trainer"] == "sft"
+    assert row["n_examples"] == project.sql("select count(*) n from pairs")[0]["n"]
+    assert row["weights_hash"] != row["parent_id"]

@@ -24,6 +24,7 @@ import psutil
 import yaml
 
 from selfalign.config import RunConfig, validate_config
+from selfalign.durable import write_atomic
 from selfalign.errors import ConfigError, StageFailed, StoreError, WorkspaceBusy
 
 #: What a process record may be, so that a reused pid is never killed for another's sins.
@@ -163,24 +164,3 @@ def _locked(handle: TextIO, mode: int) -> bool:
         except OSError:
             time.sleep(0.05)
     return False
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write aside, fsync, rename: a reader sees the old file or the new one, never half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from selfalign.durable import write_atomic
 from selfalign.errors import ConfigError, StoreError, WorkspaceBusy
-from selfalign.workspace import Workspace, write_atomic
+from selfalign.workspace import Workspace
 
 HOLD = "import sys,time;from pathlib import Path;from selfalign.workspace import Workspace\nw=Workspace(Path(sys.argv[1]))\nwith w.lock():\n print('held',flush=True);time.sleep(60)"
 

@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from selfalign.durable import sync
 from selfalign.errors import ModelError
 from selfalign.identity import hash_file, hash_weights
 
@@ -122,7 +123,7 @@ def _make(home: Path, folder: Path, tell: _Teller) -> None:
     _write_manifest(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    _fsync(home)
+    sync(home)
     shutil.rmtree(partial, ignore_errors=True)
     tell.say(f"{EMBEDDED_NAME}: ready in {folder}")
 
@@ -252,7 +253,7 @@ def _write_manifest(folder: Path) -> None:
     """Make ``folder`` durable and say, last of all, what is in it."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for path in files:
-        _fsync(path)
+        sync(path)
     manifest = {
         "format": _FORMAT,
         "model": EMBEDDED_NAME,
@@ -262,18 +263,8 @@ def _write_manifest(folder: Path) -> None:
         "files": {path.name: path.stat().st_size for path in files},
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    _fsync(folder / _MANIFEST)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder / _MANIFEST)
+    sync(folder)
 
 
 def _size_of(folder: Path) -> int:

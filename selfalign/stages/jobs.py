@@ -26,10 +26,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from selfalign import errors
+from selfalign.durable import sync, write_atomic
 from selfalign.errors import SelfAlignError, StageFailed
 from selfalign.store.arrow import from_table, to_table
 from selfalign.types import TABLES, Row
-from selfalign.workspace import sync_folder, write_atomic
 
 R = TypeVar("R")
 
@@ -115,7 +115,7 @@ class JobFolder:
         for table, members in by_table.items():
             _write_arrow(aside / f"{table}.arrow", to_table(members))
         aside.rename(self.batches / f"{number:06d}")
-        sync_folder(self.batches)
+        sync(self.batches)
 
     def report(self, progress: Progress) -> None:
         # Renamed but not synced: it is only for people, and comes often.

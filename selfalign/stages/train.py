@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfalign.durable import write_atomic
 from selfalign.errors import EmptyStage, WeightsMismatch
 from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weights
 from selfalign.protocols import Trainer, TrainingJob
@@ -19,7 +20,6 @@ from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import folder_bytes, publish
 from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
-from selfalign.workspace import write_atomic
 
 #: Inside a published checkpoint: what made it. Written last, so a folder that has it is complete.
 MANIFEST = "selfalign.json"

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from selfalign.durable import sync
 from selfalign.errors import StoreError
 from selfalign.store.connection import disk_full, is_disk_full, opened
 
@@ -152,23 +153,15 @@ def _run_scripts(connection: Any, scripts: Sequence[Path], version: int | None =
 
 
 def _publish(aside: Path, path: Path) -> bool:
-    _sync(aside)
+    sync(aside)
     try:
         os.link(aside, path)  # unlike a rename, never replaces a store that appeared meanwhile
     except FileExistsError:
         return False
     except OSError:
         aside.rename(path)  # a file system without links
-    _sync(path.parent)
+    sync(path.parent)
     return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _quoted(path: Path) -> str:

@@ -17,6 +17,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from selfalign.durable import sync as _fsync
+from selfalign.durable import write_atomic
 from selfalign.errors import ModelError, StageFailed
 from selfalign.identity import hash_weights
 
@@ -36,25 +38,6 @@ def fsync_folder(folder: Path) -> None:
             _fsync(Path(root) / name)
         _fsync(Path(root))
     _fsync(folder.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write ``text`` aside, flush it, and rename: ``path`` is either absent, old or complete."""
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    aside.replace(path)
-    _fsync(path.parent)
 
 
 def publish(source_tmp: Path, final: Path) -> None:
@@ -177,7 +160,7 @@ def _is_out_of_space(error: BaseException | None) -> bool:
 def mark_complete(state: Path, fingerprint: str) -> None:
     """Flush ``state``, mark it complete, and only then delete the other states beside it."""
     fsync_folder(state)
-    write_durably(state / _MARKER, json.dumps({"fingerprint": fingerprint}))
+    write_atomic(state / _MARKER, json.dumps({"fingerprint": fingerprint}))
     for other in _states(state.parent):
         if other != state:
             shutil.rmtree(other)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
 from selfalign.identity import content_id
-from selfalign.training.checkpoints import write_durably
 from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 
@@ -117,7 +117,7 @@ def checkpoint_log_probs(
     if not all(math.isfinite(value) for value in values):
         raise StageFailed(f"{folder}: gives log-probabilities that are not finite; lower train.learning_rate")
     scratch.mkdir(parents=True, exist_ok=True)
-    write_durably(path, json.dumps({"log_probs": values}))  # JSON keeps every bit of a float
+    write_atomic(path, json.dumps({"log_probs": values}))  # JSON keeps every bit of a float
     return values
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
 from selfalign.identity import content_id, hash_weights
 from selfalign.protocols import TrainingJob
@@ -22,7 +23,6 @@ from selfalign.training.checkpoints import (
     newest_complete,
     out_of_space_is_clear,
     required_bytes,
-    write_durably,
 )
 from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed
 from selfalign.training.logprobs import mixed_precision
@@ -128,7 +128,7 @@ def run(
     state = newest_complete(states, fingerprint)
     if state is None:
         guarded = dict(guard(trainer))
-        write_durably(guards_file, json.dumps(guarded))
+        write_atomic(guards_file, json.dumps(guarded))
     else:
         guarded = json.loads(guards_file.read_text(encoding="utf-8"))
     with out_of_space_is_clear(scratch, discard=states):

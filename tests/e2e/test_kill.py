@@ -52,7 +52,7 @@ def test_random_kills_leave_no_trace(tmp_path: Path, tiny_model: Path, prefect_a
         process = killed.start("run", "run.yaml")
         try:
             # Late enough that work was done since the last kill, early enough that runs are cut everywhere.
-            process.wait(timeout=generator.uniform(0.1, 0.6) * whole)
+            process.wait(timeout=(0.1 + generator.uniform(0, 1.5) / KILLS) * whole)
         except subprocess.TimeoutExpired:
             kill_tree(process)
             kills += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -234,8 +234,6 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
             model = _config_of(data["id"]) or model
-        elif get_args(inner):
-            continue
     return list(model.model_fields) if model else []
 
 

@@ -113,7 +113,8 @@ def _finished(final: Path, fingerprint: str) -> dict[str, Any] | None:
 
 def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, Any]:
     parent, reference = Path(spec["parent"]), Path(spec["reference"])
-    for path, expected in ((parent, spec["parent_hash"]), (reference, spec["reference_hash"])):
+    # A mapping: where the reference is the parent, its weights are read once.
+    for path, expected in {parent: spec["parent_hash"], reference: spec["reference_hash"]}.items():
         if hash_weights(path) != expected:
             raise WeightsMismatch(f"{path}: the weights changed since this round began; put the original files back")
     plugin = find("train", spec["train"]["id"]).load()

@@ -34,7 +34,8 @@ def train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
 def _train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
     pairs = fit_pairs(job.pairs, loop.length_limit(config, job.parent))
     loop.check_space(config, job)
-    parent_hash, reference_hash = hash_weights(job.parent), hash_weights(job.reference)
+    parent_hash = hash_weights(job.parent)
+    reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
     sequences = pair_sequences(pairs)
     reference = checkpoint_log_probs(job.reference, reference_hash, sequences, job.scratch)
 

@@ -91,7 +91,7 @@ def test_a_store_from_a_newer_version_is_refused_and_kept(offline: Project) -> N
     store = offline.workspace / "store.duckdb"
     Store(store).create()
     with duckdb.connect(str(store)) as connection:
-        connection.execute("update schema_version set version = 99")
+        connection.execute("insert into schema_version (version) values (99)")
     before = store.read_bytes()
     assert "99" in refused(offline, "run", "run.yaml")
     assert store.read_bytes() == before

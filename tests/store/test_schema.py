@@ -10,7 +10,7 @@ import pytest
 
 from selfalign.errors import StoreError
 from selfalign.store.arrow import arrow_schema
-from selfalign.store.schema import MIGRATIONS, SCHEMA, VIEWS, find_migrations
+from selfalign.store.schema import MIGRATIONS, SCHEMA, VIEWS, find_migrations, known_version
 from selfalign.store.store import Store, read_sql
 from selfalign.types import TABLES, Prompt
 from tests.store.rows import prompt
@@ -50,7 +50,11 @@ def test_tables_and_views_are_those_of_the_design(store: Store) -> None:
     tables = {row["table_name"] for row in found if row["table_type"] == "BASE TABLE"}
     assert tables == {
         "schema_version", "runs", "rounds", "stages", "prompts", "candidates", "judgements", "selections", "pairs",
-        "unary_labels", "checkpoints", "evaluations", "events",
+        "unary_labels", "checkpoints", "evaluations", "events", "branches",
+        *(table for table in tables if table.startswith("archived_")),
+    }  # fmt: skip
+    assert {table.removeprefix("archived_") for table in tables if table.startswith("archived_")} == {
+        "rounds", "stages", *TABLES.values(),
     }  # fmt: skip
     views = {row["table_name"] for row in found if row["table_type"] == "VIEW"}
     assert views == {path.stem for path in VIEWS.glob("*.sql")}
@@ -83,15 +87,20 @@ def test_a_view_that_changed_is_refreshed(store: Store) -> None:
     assert store.query("select * from yields").column_names == ["round", "reason", "prompts"]
 
 
+#: Version of a store made by this program.
+TODAY = known_version(find_migrations(MIGRATIONS))
+
+
 # -- migrations ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def migrations(tmp_path: Path) -> Path:
+    """Today's migrations and two that are still to come."""
     folder = tmp_path / "migrations"
-    folder.mkdir()
-    (folder / "0002_mood.sql").write_text("ALTER TABLE prompts ADD COLUMN mood VARCHAR; -- second\n")
-    (folder / "0003_fill.sql").write_text("UPDATE prompts SET mood = 'calm' WHERE mood IS NULL;\n")
+    shutil.copytree(MIGRATIONS, folder)
+    (folder / f"{TODAY + 1:04d}_mood.sql").write_text("ALTER TABLE prompts ADD COLUMN mood VARCHAR; -- new\n")
+    (folder / f"{TODAY + 2:04d}_fill.sql").write_text("UPDATE prompts SET mood = 'calm' WHERE mood IS NULL;\n")
     return folder
 
 
@@ -104,7 +113,7 @@ def test_an_older_store_is_migrated_once(store: Store, migrations: Path) -> None
     newer = Store(store.path, migrations=migrations)
     newer.create()
     newer.create()
-    assert versions(newer) == [1, 2, 3]
+    assert versions(newer) == list(range(1, TODAY + 3))
     assert newer.query("select mood from prompts")["mood"].to_pylist() == ["calm"]
     assert newer.rows(Prompt) == [prompt()]
 
@@ -112,23 +121,18 @@ def test_an_older_store_is_migrated_once(store: Store, migrations: Path) -> None
 def test_a_new_store_gets_every_migration(tmp_path: Path, migrations: Path) -> None:
     store = Store(tmp_path / "store.duckdb", migrations=migrations)
     store.create()
-    assert versions(store) == [1, 2, 3]
+    assert versions(store) == list(range(1, TODAY + 3))
 
 
 def test_a_migration_that_fails_changes_nothing(store: Store, migrations: Path) -> None:
-    (migrations / "0003_fill.sql").write_text("UPDATE prompts SET mood = 'x'; SELECT no_such_column FROM prompts;")
+    (migrations / f"{TODAY + 2:04d}_fill.sql").write_text(
+        "UPDATE prompts SET mood = 'x'; SELECT no_such_column FROM prompts;"
+    )
     newer = Store(store.path, migrations=migrations)
     with pytest.raises(duckdb.BinderException):
         newer.create()
-    assert versions(Store(store.path, migrations=_only(migrations, "0002"))) == [1, 2]
-
-
-def _only(migrations: Path, prefix: str) -> Path:
-    folder = migrations.parent / f"only-{prefix}"
-    folder.mkdir()
-    for path in migrations.glob(f"{prefix}*"):
-        shutil.copy(path, folder)
-    return folder
+    (migrations / f"{TODAY + 2:04d}_fill.sql").unlink()
+    assert versions(Store(store.path, migrations=migrations)) == list(range(1, TODAY + 2))
 
 
 def test_a_newer_store_is_refused(store: Store, migrations: Path) -> None:
@@ -139,23 +143,24 @@ def test_a_newer_store_is_refused(store: Store, migrations: Path) -> None:
         lambda: Store(store.path).rows(Prompt),
         lambda: Store(store.path).insert([prompt()]),
     ):
-        with pytest.raises(StoreError, match="version 3, this program knows 1; upgrade selfalign") as raised:
+        with pytest.raises(StoreError, match=f"version {TODAY + 2}, this program knows {TODAY}; upgrade") as raised:
             use()
         assert "\n" not in str(raised.value)
     assert store.path.read_bytes() == before
 
 
 def test_an_older_store_is_not_used_before_it_is_migrated(store: Store, migrations: Path) -> None:
-    with pytest.raises(StoreError, match="version 1, this program writes 3; 'selfalign run'"):
+    with pytest.raises(StoreError, match=f"version {TODAY}, this program writes {TODAY + 2}; 'selfalign run'"):
         Store(store.path, migrations=migrations).insert([prompt()])
 
 
 def test_gaps_and_names_of_migrations_are_checked(migrations: Path) -> None:
-    assert [m.version for m in find_migrations(migrations)] == [2, 3]
-    (migrations / "0005_gap.sql").write_text("")
+    assert [m.version for m in find_migrations(migrations)] == list(range(2, TODAY + 3))
+    gap = migrations / f"{TODAY + 4:04d}_gap.sql"
+    gap.write_text("")
     with pytest.raises(ValueError, match="without gaps"):
         find_migrations(migrations)
-    (migrations / "0005_gap.sql").rename(migrations / "four.sql")
+    gap.rename(migrations / "four.sql")
     with pytest.raises(ValueError, match="NNNN_name"):
         find_migrations(migrations)
     find_migrations(MIGRATIONS)

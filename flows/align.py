@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from selfalign.rounds import begin_round, end_round, run_round_stage, stages_of
+from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 
 _SHOWN = (
@@ -35,7 +35,7 @@ def publish_round_table(context: RunContext) -> None:
 def align(context: RunContext) -> None:
     """Run every round that is not done; the caller holds the workspace's lock."""
     context.workspace.record_children("Prefect's embedded server")
-    for round in range(context.config.rounds + 1):
+    for round in rounds_left(context):
         begin_round(context, round)
         for name in stages_of(round, context.config):
             stage(context, round, name)

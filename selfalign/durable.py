@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from selfalign.failpoints import reach
+
 
 def sync(path: Path) -> None:
     """Flush a file, or a folder's entries, to disk."""
@@ -24,5 +26,6 @@ def write_atomic(path: Path, text: str) -> None:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
+    reach("file_written")
     aside.replace(path)
     sync(path.parent)

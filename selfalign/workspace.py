@@ -4,7 +4,7 @@ runs/<name>/
   store.duckdb          every row
   config.yaml           the validated config, defaults included
   prompts/              optional: prompt files here win over the shipped ones
-  checkpoints/round-1/  M_1 ... as plain Hugging Face folders
+  checkpoints/round-1/  M_1 ... as plain Hugging Face folders; the table `checkpoints` says which is current
   logs/                 one file a stage
   .selfalign/           lock, process records, jobs under way, Prefect's own data
 """
@@ -26,7 +26,10 @@ import yaml
 from selfalign.config import RunConfig, validate_config
 from selfalign.durable import write_atomic
 from selfalign.errors import ConfigError, StageFailed, StoreError, WorkspaceBusy
+from selfalign.identity import hash_weights
 
+#: Inside a published checkpoint: what made it. Written last, so a folder that has it is complete.
+MANIFEST = "selfalign.json"
 #: What a process record may be, so that a reused pid is never killed for another's sins.
 _START_TOLERANCE_S = 2.0
 
@@ -46,6 +49,8 @@ class Workspace:
         self.prefect = self.state / "prefect"
         self._lock_path = self.state / "lock"
         self._processes_path = self.state / "processes.json"
+        #: Inode of the lock file while this object holds it.
+        self._held: int | None = None
 
     @classmethod
     def existing(cls, path: Path) -> Workspace:
@@ -68,8 +73,19 @@ class Workspace:
         except OSError as error:
             raise StageFailed(f"workspace {self.path}: cannot be created: {error.strerror}") from None
 
-    def checkpoint_folder(self, round: int) -> Path:
-        return self.checkpoints / f"round-{round}"
+    def checkpoint_folder(self, round: int, fingerprint: str) -> Path:
+        """Where the training with ``fingerprint`` publishes M_round: round-N, unless that is another training's."""
+        folder = self.checkpoints / f"round-{round}"
+        if not folder.exists() or made_by(folder) == fingerprint:
+            return folder
+        return folder.with_name(f"{folder.name}-{fingerprint[:8]}")
+
+    def job_folder(self, round: int, stage: str, fingerprint: str) -> Path:
+        return self.jobs / f"round-{round}-{stage}-{fingerprint[:8]}"
+
+    def stage_log(self, job: Path) -> Path:
+        """Log file of a job: one a round and stage, whatever its settings."""
+        return self.logs / f"{job.name.rpartition('-')[0]}.log"
 
     def save_config(self, config: RunConfig) -> None:
         text = "# Written by 'selfalign run'; edit your own file, not this copy.\n"
@@ -78,6 +94,38 @@ class Workspace:
 
     def load_config(self) -> RunConfig:
         return validate_config(yaml.safe_load(self.config_path.read_text(encoding="utf-8")), str(self.config_path))
+
+    def weights_hash(self, folder: Path) -> str:
+        """As identity.hash_weights; remembered while no weights file changes its size, time or inode.
+
+        Only for looking things up: a stage that loads weights hashes what it loads.
+        """
+        state = [
+            [path.name, status.st_size, status.st_mtime_ns, status.st_ino]
+            for path in sorted(folder.glob("*.safetensors"))
+            for status in [path.stat()]
+        ]
+        key = str(folder.resolve())
+        remembered = self.recall("weights")
+        known = remembered.get(key)
+        if not known or not state or known["state"] != state:
+            known = {"state": state, "hash": hash_weights(folder)}
+            self.remember("weights", {**remembered, key: known})
+        return str(known["hash"])
+
+    def recall(self, name: str) -> dict[str, Any]:
+        """What :meth:`remember` kept; empty where there is nothing, or nothing readable."""
+        try:
+            found = json.loads((self.state / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def remember(self, name: str, value: dict[str, Any]) -> None:
+        """Keep something that can be found out again at any time; a full disk is no reason to stop."""
+        if self.state.is_dir():
+            with contextlib.suppress(OSError):
+                write_atomic(self.state / f"{name}.json", json.dumps(value))
 
     # -- one run at a time ------------------------------------------------------------------------
 
@@ -99,7 +147,30 @@ class Workspace:
             handle.truncate(0)
             handle.write(f"pid {os.getpid()}")
             handle.flush()
-            yield
+            self._held = os.fstat(handle.fileno()).st_ino
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def check_held(self) -> None:
+        """Make sure that the lock we hold is still the one that others would ask for.
+
+        Raises:
+            StageFailed: its file was removed or replaced (somebody cleaned up, a network file system came back
+                without its locks): from here on another run may write to this workspace.
+        """
+        if self._held is None:
+            return
+        try:
+            same = self._lock_path.stat().st_ino == self._held
+        except OSError:
+            same = False
+        if not same:
+            raise StageFailed(
+                f"{self._lock_path}: this run's lock was removed or replaced while it ran, so another may have started; "
+                f"nothing was written after that; see that no other run is at work here, then run again"
+            )
 
     def holder(self) -> int | None:
         """Pid of the process that holds the workspace now, or None."""
@@ -151,6 +222,15 @@ class Workspace:
         except (FileNotFoundError, ValueError):
             return []
         return [r for r in records if isinstance(r, dict) and {"pid", "started", "what"} <= set(r)]
+
+
+def made_by(checkpoint: Path) -> str | None:
+    """Fingerprint of the training that published the folder ``checkpoint``; None if it does not say."""
+    try:
+        fingerprint: str | None = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fingerprint
 
 
 def _locked(handle: TextIO, mode: int) -> bool:

@@ -21,7 +21,7 @@ def fingerprint(context: RunContext, round: int) -> str:
     )
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     prompts = {p.prompt_id: p for p in context.store.rows(Prompt, "round = 0 and split = 'held_out'")}
     answers = {
         t: [

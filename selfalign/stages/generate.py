@@ -41,7 +41,7 @@ def held_out_answers(context: RunContext, round: int) -> Sampling:
 
 
 def fingerprint(context: RunContext, round: int, sampling: Sampling) -> str:
-    model = context.model(sampling.model_round)
+    model = context.weights(sampling.model_round)
     return content_id(
         sampling.stage, upstream(context, sampling.prompt_round, "prompts"), model.weights_hash, model.tokenizer_hash,
         sampling.samples, asdict(sampling.params), context.config.generate.system_prompt,
@@ -49,9 +49,9 @@ def fingerprint(context: RunContext, round: int, sampling: Sampling) -> str:
     )  # fmt: skip
 
 
-def run(context: RunContext, round: int, sampling: Sampling) -> StageOutcome:
-    folder = context.job(round, sampling.stage)
-    collect(folder, context.store)
+def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -> StageOutcome:
+    folder = context.job(round, sampling.stage, fingerprint)
+    collect(folder, context)
     prompts = context.store.rows(Prompt, "round = ? and split = ?", (sampling.prompt_round, sampling.split))
     where, values = "round = ? and split = ?", (round, sampling.split)
     done = context.store.query(f"select candidate_id from candidates where {where}", values)["candidate_id"].to_pylist()
@@ -60,9 +60,9 @@ def run(context: RunContext, round: int, sampling: Sampling) -> StageOutcome:
     if len(done) < expected:
         supervise(
             folder, _spec(context, round, sampling, model, done), {"prompts": prompts},
-            workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} {sampling.stage}",
+            context=context, label=f"round {round} {sampling.stage}",
         )  # fmt: skip
+    folder.remove()
     figures = context.store.query(
         f"select count(*) n, sum(n_tokens) tokens, avg(n_tokens) mean, avg((finish_reason = 'length')::double) cut "
         f"from candidates where {where}",

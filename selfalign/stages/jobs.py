@@ -1,6 +1,6 @@
 """The hand-over between the run and a stage process: a folder, no sockets, no shared database.
 
-    jobs/round-1-generate/
+    jobs/round-1-generate-3f9a0c1d/   (the last part is of the stage's fingerprint: other settings, other folder)
       job.json            what to do
       in/*.arrow          input rows
       out/00007/*.arrow   finished batches, one file a table; a batch folder appears by rename, whole
@@ -9,7 +9,8 @@
 
 The stage process writes batches, the run (the only writer of the store) commits each in one
 transaction and removes the folder. A batch that was renamed survives any kill: whoever starts next
-commits it, and ids make a second commit harmless.
+commits it, and ids make a second commit harmless. What a power cut leaves unreadable is set aside and
+made again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ import pyarrow as pa
 from selfalign import errors
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import SelfAlignError, StageFailed
+from selfalign.failpoints import reach
 from selfalign.store.arrow import from_table, to_table
 from selfalign.types import TABLES, Row
 
@@ -67,15 +70,24 @@ class JobFolder:
             if rows:
                 _write_arrow(self.inputs / f"{name}.arrow", to_table(rows))
         write_atomic(self.path / "job.json", json.dumps(spec))
+        reach("job_prepared")
 
     def collect(self) -> Iterator[tuple[Path, dict[str, pa.Table]]]:
-        """Finished batches, oldest first, as (folder, table name -> rows); remove the folder once committed."""
+        """Finished batches, oldest first, as (folder, table name -> rows); remove the folder once committed.
+
+        A batch that cannot be read is set aside (``.damaged-...``): its rows are missing, so they are made again.
+        """
         if not self.batches.is_dir():
             return
         for folder in sorted(self.batches.iterdir()):
             if folder.name.startswith("."):
                 continue  # still being written, or left half-written by a kill
-            yield folder, {file.stem: _read_arrow(file) for file in sorted(folder.glob("*.arrow"))}
+            try:
+                tables = {file.stem: _read_arrow(file) for file in sorted(folder.glob("*.arrow"))}
+            except (pa.ArrowException, OSError):
+                folder.rename(folder.with_name(f".damaged-{folder.name}-{time.time_ns()}"))
+                continue
+            yield folder, tables
 
     def progress(self) -> Progress | None:
         try:
@@ -114,8 +126,11 @@ class JobFolder:
             by_table[TABLES[type(row)]].append(row)
         for table, members in by_table.items():
             _write_arrow(aside / f"{table}.arrow", to_table(members))
+        sync(aside)
+        reach("batch_written")
         aside.rename(self.batches / f"{number:06d}")
         sync(self.batches)
+        reach("batch_renamed")
 
     def report(self, progress: Progress) -> None:
         # Renamed but not synced: it is only for people, and comes often.

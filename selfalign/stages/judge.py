@@ -28,7 +28,7 @@ _HOPELESS_AFTER = 64
 
 def fingerprint(context: RunContext, round: int) -> str:
     judge = build_judge(context, round)
-    weights = context.model(round - 1).weights_hash if needs_engine(context) else None
+    weights = context.weights(round - 1).weights_hash if needs_engine(context) else None
     return content_id("judge", upstream(context, round, "generate"), judge.judge_hash, weights)
 
 
@@ -44,9 +44,9 @@ def needs_engine(context: RunContext) -> bool:
     return bool(find("judge", context.config.judge.id).load().needs_engine(context.config.judge))
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
-    folder = context.job(round, "judge")
-    collect(folder, context.store)
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
+    folder = context.job(round, "judge", fingerprint)
+    collect(folder, context)
     judge = build_judge(context, round)
     candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
     prompts = context.store.rows(Prompt, "round = ? and split = 'train'", (round,))
@@ -80,9 +80,10 @@ def run(context: RunContext, round: int) -> StageOutcome:
             **engine_spec(context, context.model(round - 1)),
         }
         supervise(
-            folder, spec, {"prompts": prompts, "candidates": candidates}, workspace=context.workspace,
-            store=context.store, reporter=context.reporter, label=f"round {round} judge", hook=stop_if_hopeless,
+            folder, spec, {"prompts": prompts, "candidates": candidates}, context=context,
+            label=f"round {round} judge", hook=stop_if_hopeless,
         )  # fmt: skip
+    folder.remove()
     outcomes = _outcomes(context, round, judge)
     total = sum(outcomes.values())
     if not outcomes["ok"]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from selfalign.errors import ConfigError, EmptyStage, SelfAlignError, StageFailed
+from selfalign.failpoints import reach
 from selfalign.stages.context import RunContext
+from selfalign.stages.reuse import take_over
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,24 @@ def run_stage(
     """Run ``body`` unless the ledger has it done; returns None where there was nothing to do.
 
     Raises:
-        ConfigError: the stage is done, but with other settings or inputs than today's.
+        ConfigError: the stage was begun with other settings or inputs than today's.
         SelfAlignError: what ``body`` raised, after it is written to the ledger.
     """
     label = f"round {round} {name}"
+    context.workspace.check_held()
     record = context.store.stage(round, name)
-    if record is not None and record.status == "done":
-        if record.fingerprint == fingerprint:
-            return None
+    if record is None and (taken := take_over(context, round, name, fingerprint)):
+        context.reporter.note(f"{label}: {taken}")
+        return None
+    if record is not None and record.fingerprint != fingerprint:
         raise ConfigError(
-            f"{label} is done with other settings or inputs than today's (prompt files, rubric, model or config "
-            f"changed); restore them, or start a run under another name"
+            f"{label} was begun with other settings or inputs than today's (a prompt file, rubric, model or config "
+            f"changed while the run was going on); run again to choose what becomes of it"
         )
+    if record is not None and record.status == "done":
+        return None
     context.store.start_stage(round, name, fingerprint)
+    reach("stage_started")
     context.reporter.start(label)
     try:
         outcome = body()
@@ -52,6 +59,7 @@ def run_stage(
     context.store.finish_stage(
         round, name, fingerprint, rows_in=outcome.rows_in, rows_out=outcome.rows_out, detail=dict(outcome.detail)
     )
+    reach("stage_finished")
     context.reporter.finish(outcome.summary)
     return outcome
 

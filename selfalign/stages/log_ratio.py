@@ -24,12 +24,12 @@ _CHUNK = 32
 
 
 def fingerprint(context: RunContext, round: int) -> str:
-    return content_id("log_ratio", upstream(context, round, "answer"), context.model(0).weights_hash)
+    return content_id("log_ratio", upstream(context, round, "answer"), context.weights(0).weights_hash)
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
-    folder = context.job(round, "log_ratio")
-    collect(folder, context.store)
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
+    folder = context.job(round, "log_ratio", fingerprint)
+    collect(folder, context)
     where = "round = ? and metric = 'log_ratio_vs_m0'"
     if not context.store.rows(Evaluation, where, (round,)):
         spec = {
@@ -45,9 +45,9 @@ def run(context: RunContext, round: int) -> StageOutcome:
             "candidates": context.store.rows(Candidate, "round = ? and split = 'held_out'", (round,)),
         }
         supervise(
-            folder, spec, inputs, workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} log_ratio",
+            folder, spec, inputs, context=context, label=f"round {round} log_ratio",
         )  # fmt: skip
+    folder.remove()
     figure = context.store.rows(Evaluation, where, (round,))[0]
     return StageOutcome(figure.n, 1, f"mean log-ratio of M{round} to M0: {figure.value:.2f} nats an answer")
 

@@ -19,7 +19,7 @@ def fingerprint(context: RunContext, round: int) -> str:
     return content_id("pair", upstream(context, round, "judge"), context.config.pair.model_dump(mode="json"))
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     judge = build_judge(context, round)
     where, values = "round = ? and split = 'train'", (round,)
     groups = group(

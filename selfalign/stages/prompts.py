@@ -23,7 +23,7 @@ def fingerprint(context: RunContext, round: int) -> str:
     )
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     if round == 0:
         rows = load_held_out(context)
     else:
@@ -37,14 +37,18 @@ def run(context: RunContext, round: int) -> StageOutcome:
 
 def load_training(context: RunContext) -> list[Prompt]:
     """Every usable training prompt, in file order."""
-    settings = context.config.prompts
-    return _load(settings.sources, settings, "train", Path.cwd())
+    if "train" not in context.pools:
+        settings = context.config.prompts
+        context.pools["train"] = _load(settings.sources, settings, "train", Path.cwd())
+    return context.pools["train"]
 
 
 def load_held_out(context: RunContext) -> list[Prompt]:
     """The held-out prompts of this run: a seeded sample of ``evaluate.prompts`` of them, or all."""
     settings = context.config.prompts
-    rows = _load(settings.held_out, settings, "held_out", Path.cwd())
+    if "held_out" not in context.pools:
+        context.pools["held_out"] = _load(settings.held_out, settings, "held_out", Path.cwd())
+    rows = list(context.pools["held_out"])
     wanted = context.config.evaluate.prompts
     if wanted is not None and wanted < len(rows):
         rows.sort(key=lambda p: derive_seed(context.config.seed, "held_out", p.prompt_id))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,23 +12,29 @@ from typing import Any
 import pyarrow as pa
 
 from selfalign.errors import StageFailed
-from selfalign.progress import Reporter
+from selfalign.failpoints import reach
+from selfalign.stages.context import RunContext
 from selfalign.stages.jobs import JobFolder
-from selfalign.store.store import Store
-from selfalign.workspace import Workspace
 
 _POLL_S = 0.1
 #: Called after each committed batch with its tables; may raise to stop the stage.
 BatchHook = Callable[[Mapping[str, pa.Table]], None]
 
 
-def collect(folder: JobFolder, store: Store, hook: BatchHook | None = None) -> int:
-    """Commit every finished batch in ``folder``, each in one transaction; returns the number of new rows."""
+def collect(folder: JobFolder, context: RunContext, hook: BatchHook | None = None) -> int:
+    """Commit every finished batch in ``folder``, each in one transaction; returns the number of new rows.
+
+    Raises:
+        WorkspaceBusy: the workspace's lock was lost, so that another run may write here by now.
+    """
     new = 0
     for path, tables in folder.collect():
-        with store.write() as transaction:
+        context.workspace.check_held()
+        with context.store.write() as transaction:
             for name, table in tables.items():
                 new += transaction.insert_arrow(name, table)
+            reach("batch_inserted")
+        reach("batch_committed")
         _forget(path)
         if hook:
             hook(tables)
@@ -43,9 +46,7 @@ def supervise(
     spec: Mapping[str, Any],
     inputs: Mapping[str, Sequence[Any]],
     *,
-    workspace: Workspace,
-    store: Store,
-    reporter: Reporter,
+    context: RunContext,
     label: str,
     hook: BatchHook | None = None,
 ) -> int:
@@ -58,40 +59,29 @@ def supervise(
         SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died.
     """
     folder.prepare(spec, inputs)
-    log = workspace.logs / f"{folder.path.name}.log"
-    with log.open("ab") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "selfalign.stages.worker", str(folder.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            start_new_session=True,
-        )
-    workspace.record_process(process.pid, label)
+    log = context.workspace.stage_log(folder.path)
+    process = context.launcher.start(folder.path, log, _environment())
+    context.workspace.record_process(process.pid, label)
     new = 0
     try:
-        while True:
-            ended = process.poll() is not None
-            new += collect(folder, store, hook)
+        while (code := process.poll()) is None:
+            new += collect(folder, context, hook)
             if progress := folder.progress():
-                reporter.update(progress)
-            if ended:
-                break
+                context.reporter.update(progress)
             time.sleep(_POLL_S)
+        new += collect(folder, context, hook)  # what it handed over last
     except BaseException:
-        _kill_group(process)
+        process.kill()
         raise
-    if process.returncode != 0:
-        raise folder.error() or StageFailed(_died(label, process.returncode, log))
-    folder.remove()
+    if code != 0:
+        raise folder.error() or StageFailed(_died(label, code, log))
+    reach("stage_worked")
     return new
 
 
 def _environment() -> dict[str, str]:
-    """The stage must not call out, and must not fight its own threads."""
+    """What differs from our own: the stage must not call out, and must not fight its own threads."""
     return {
-        **os.environ,
         "SELFALIGN_PARENT": str(os.getpid()),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -99,12 +89,6 @@ def _environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _died(label: str, code: int, log: Path) -> str:
@@ -118,6 +102,7 @@ def _forget(batch: Path) -> None:
     # Hidden first: a kill between two unlinks must not leave a batch that looks whole.
     hidden = batch.with_name(f".done-{batch.name}")
     batch.rename(hidden)
+    reach("batch_hidden")
     for file in hidden.iterdir():
         file.unlink()
     hidden.rmdir()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.durable import write_atomic
-from selfalign.errors import EmptyStage, WeightsMismatch
+from selfalign.errors import EmptyStage, ModelError, WeightsMismatch
+from selfalign.failpoints import reach
 from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weights
 from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
@@ -20,15 +21,13 @@ from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import folder_bytes, publish
 from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
-
-#: Inside a published checkpoint: what made it. Written last, so a folder that has it is complete.
-MANIFEST = "selfalign.json"
+from selfalign.workspace import MANIFEST, made_by
 
 
 def fingerprint(context: RunContext, round: int) -> str:
     return content_id(
-        "train", upstream(context, round, "pair"), context.config.train.model_dump(mode="json"),
-        context.model(round - 1).weights_hash, context.model(reference_round(context, round)).weights_hash,
+        "train", upstream(context, round, "pair"), context.config.train.model_dump(mode="json", exclude={"save_every"}),
+        context.weights(round - 1).weights_hash, context.weights(reference_round(context, round)).weights_hash,
     )  # fmt: skip
 
 
@@ -37,11 +36,10 @@ def reference_round(context: RunContext, round: int) -> int:
     return 0 if getattr(context.config.train, "reference", "previous") == "initial" else round - 1
 
 
-def run(context: RunContext, round: int) -> StageOutcome:
-    folder = context.job(round, "train")
-    collect(folder, context.store)
-    identity = fingerprint(context, round)
-    final = context.workspace.checkpoint_folder(round)
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
+    folder = context.job(round, "train", fingerprint)
+    collect(folder, context)
+    final = context.workspace.checkpoint_folder(round, fingerprint)
     pairs = context.store.rows(Pair, "round = ?", (round,))
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
         if not pairs:
@@ -51,7 +49,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
             "kind": "train",
             "round": round,
             "seed": _seed(context, round),
-            "fingerprint": identity,
+            "fingerprint": fingerprint,
             "train": context.config.train.model_dump(mode="json"),
             "parent": str(parent.path.resolve()),
             "parent_hash": parent.weights_hash,
@@ -70,14 +68,16 @@ def run(context: RunContext, round: int) -> StageOutcome:
                 "candidates": [c for c in candidates if c.candidate_id in wanted],
                 "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
             },
-            workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} train",
+            context=context, label=f"round {round} train",
         )  # fmt: skip
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
-        round, parent_hash=context.model(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
+        round, parent_hash=context.weights(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
+        tokenizer_hash=hash_tokenizer(context.workspace.path / checkpoint.path),
         trainer=checkpoint.trainer, reference_hash=checkpoint.reference_hash,
     )  # fmt: skip
+    reach("round_recorded")
+    folder.remove()  # the trainer's states: of no use once M_t is recorded
     metrics = json.loads(checkpoint.metrics)
     shown = ", ".join(
         f"{name} {metrics[name]:.3f}" for name in ("guard_loss", "train_loss", "reward_accuracy") if name in metrics
@@ -104,11 +104,14 @@ def work(folder: JobFolder) -> None:
 
 def _finished(final: Path, fingerprint: str) -> dict[str, Any] | None:
     """The record of a checkpoint that an earlier attempt published but could not report."""
-    manifest = final / MANIFEST
-    if not manifest.is_file():
+    if made_by(final) != fingerprint:
         return None
-    data = json.loads(manifest.read_text())
-    return data["checkpoint"] if data["fingerprint"] == fingerprint else None
+    record: dict[str, Any] = json.loads((final / MANIFEST).read_text(encoding="utf-8"))["checkpoint"]
+    try:
+        whole = hash_weights(final) == record["weights_hash"]
+    except ModelError:
+        whole = False
+    return record if whole else None  # what a power cut damaged is trained again
 
 
 def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, Any]:
@@ -152,8 +155,10 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
         config=canonical(spec["train"]),
         metrics=canonical(dict(result.metrics)),
     ).__dict__
+    reach("weights_written")
     write_atomic(output / "history.json", json.dumps([dict(step) for step in result.history]))
     write_atomic(output / MANIFEST, json.dumps({"fingerprint": spec["fingerprint"], "checkpoint": record}, indent=2))
+    reach("manifest_written")
     publish(output, final)
     return dict(record)
 

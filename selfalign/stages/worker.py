@@ -1,4 +1,4 @@
-"""A stage process: ``python -m selfalign.stages.worker JOBDIR``.
+"""A stage process: ``python -m selfalign.stages.worker JOBDIR``, or forked (launch.py).
 
 It exists so that a model's memory is given back when the stage ends: by the process's exit, the
 only way that always works.
@@ -34,8 +34,9 @@ def _die_with(parent: int) -> None:
     os._exit(3)
 
 
-def main() -> int:
-    folder = JobFolder(Path(sys.argv[1]))
+def run_job(path: str) -> int:
+    """Do the job in the folder ``path``; returns the process's exit code."""
+    folder = JobFolder(Path(path))
     parent = int(os.environ.get("SELFALIGN_PARENT", os.getppid()))
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -53,4 +54,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_job(sys.argv[1]))

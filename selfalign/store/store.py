@@ -179,6 +179,11 @@ class Store:
                 run, seed=seed, config=config, config_hash=config_hash, environment=environment, version=version
             )
 
+    def change_run(self, *, seed: int, config: str, config_hash: str) -> None:
+        """Record the config that the run goes on with; those before it are in ``branches`` where rows depend on them."""
+        with self.write() as transaction:
+            transaction.execute("UPDATE runs SET seed = ?, config = ?, config_hash = ?", [seed, config, config_hash])
+
     def get_run(self) -> dict[str, Any] | None:
         """The row of ``runs``, or None before :meth:`put_run`."""
         found: list[dict[str, Any]] = self.query("SELECT * FROM runs ORDER BY created_at LIMIT 1").to_pylist()
@@ -190,6 +195,7 @@ class Store:
         *,
         parent_hash: str | None = None,
         weights_hash: str | None = None,
+        tokenizer_hash: str | None = None,
         trainer: str | None = None,
         reference_hash: str | None = None,
         status: Status | None = None,
@@ -201,6 +207,7 @@ class Store:
                 round,
                 parent_hash=parent_hash,
                 weights_hash=weights_hash,
+                tokenizer_hash=tokenizer_hash,
                 trainer=trainer,
                 reference_hash=reference_hash,
                 status=status,

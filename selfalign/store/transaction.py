@@ -135,6 +135,7 @@ class Transaction:
         *,
         parent_hash: str | None = None,
         weights_hash: str | None = None,
+        tokenizer_hash: str | None = None,
         trainer: str | None = None,
         reference_hash: str | None = None,
         status: Status | None = None,
@@ -142,18 +143,19 @@ class Transaction:
     ) -> None:
         """Create or update a round; None leaves what is there."""
         self.execute(
-            f"INSERT INTO rounds (round, parent_hash, weights_hash, trainer, reference_hash, status, detail, "
-            f"started_at, finished_at) "
-            f"VALUES (?, ?, ?, ?, ?, ?, ?, {_NOW}, CASE WHEN ? <> 'running' THEN {_NOW} END) "
+            f"INSERT INTO rounds (round, parent_hash, weights_hash, tokenizer_hash, trainer, reference_hash, status, "
+            f"detail, started_at, finished_at) "
+            f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, {_NOW}, CASE WHEN ? <> 'running' THEN {_NOW} END) "
             f"ON CONFLICT (round) DO UPDATE SET "
             f"parent_hash = coalesce(excluded.parent_hash, parent_hash), "
             f"weights_hash = coalesce(excluded.weights_hash, weights_hash), "
+            f"tokenizer_hash = coalesce(excluded.tokenizer_hash, tokenizer_hash), "
             f"trainer = coalesce(excluded.trainer, trainer), "
             f"reference_hash = coalesce(excluded.reference_hash, reference_hash), "
             f"detail = coalesce(excluded.detail, detail), "
             f"finished_at = CASE WHEN excluded.status IS NULL THEN finished_at ELSE excluded.finished_at END, "
             f"status = coalesce(excluded.status, status)",
-            [round, parent_hash, weights_hash, trainer, reference_hash, status, _json(detail), status],
+            [round, parent_hash, weights_hash, tokenizer_hash, trainer, reference_hash, status, _json(detail), status],
         )
 
     def put_run(self, run: str, *, seed: int, config: str, config_hash: str, environment: str, version: str) -> None:

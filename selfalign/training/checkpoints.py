@@ -20,6 +20,7 @@ from typing import Any
 from selfalign.durable import sync as _fsync
 from selfalign.durable import write_atomic
 from selfalign.errors import ModelError, StageFailed
+from selfalign.failpoints import reach
 from selfalign.identity import hash_weights
 
 _MARKER = "COMPLETE.json"
@@ -51,6 +52,7 @@ def publish(source_tmp: Path, final: Path) -> None:
         return
     final.parent.mkdir(parents=True, exist_ok=True)
     fsync_folder(source_tmp)
+    reach("checkpoint_synced")
     if final.exists():
         if _same_weights(source_tmp, final):
             shutil.rmtree(source_tmp)
@@ -58,6 +60,7 @@ def publish(source_tmp: Path, final: Path) -> None:
         final.rename(_unused(final))
     source_tmp.rename(final)
     _fsync(final.parent)
+    reach("checkpoint_renamed")
     if source_tmp.parent != final.parent:
         _fsync(source_tmp.parent)
 
@@ -160,7 +163,9 @@ def _is_out_of_space(error: BaseException | None) -> bool:
 def mark_complete(state: Path, fingerprint: str) -> None:
     """Flush ``state``, mark it complete, and only then delete the other states beside it."""
     fsync_folder(state)
-    write_atomic(state / _MARKER, json.dumps({"fingerprint": fingerprint}))
+    reach("state_saved")
+    write_atomic(state / _MARKER, json.dumps({"fingerprint": fingerprint, "sizes": _sizes(state)}))
+    reach("state_marked")
     for other in _states(state.parent):
         if other != state:
             shutil.rmtree(other)
@@ -185,6 +190,16 @@ def _step(state: Path) -> int:
 
 def _belongs(state: Path, fingerprint: str) -> bool:
     try:
-        return bool(json.loads((state / _MARKER).read_text(encoding="utf-8"))["fingerprint"] == fingerprint)
+        marker = json.loads((state / _MARKER).read_text(encoding="utf-8"))
+        # A power cut can shorten a file that was renamed or flushed on a disk that lies.
+        return bool(marker["fingerprint"] == fingerprint and marker["sizes"] == _sizes(state))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _sizes(state: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(state)): path.stat().st_size
+        for path in sorted(state.rglob("*"))
+        if path.is_file() and path.name != _MARKER
+    }

@@ -121,19 +121,27 @@ def run(
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     trainer.add_callback(_Progress(report))
     trainer.add_callback(_CompleteStates(fingerprint))
-    if not guards_file.is_file():
+    guarded = _read_guards(guards_file)
+    if guarded is None:
         # Without its guard's figures a state counts for nothing, and no old marker may outlive it.
         shutil.rmtree(states)
         states.mkdir()
     state = newest_complete(states, fingerprint)
-    if state is None:
+    if state is None or guarded is None:
         guarded = dict(guard(trainer))
         write_atomic(guards_file, json.dumps(guarded))
-    else:
-        guarded = json.loads(guards_file.read_text(encoding="utf-8"))
     with out_of_space_is_clear(scratch, discard=states):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded
+
+
+def _read_guards(path: Path) -> dict[str, float] | None:
+    """None where there are none, or where a power cut left half of them."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, parent_hash: str, steps: int) -> None:

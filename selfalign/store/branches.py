@@ -1,0 +1,154 @@
+"""Rows of stages that a run went back on: moved out of the run's tables, kept under a branch's name, brought back.
+
+A stage owns the rows it made (:func:`_owned`). Moving a stage takes them from ``candidates`` to
+``archived_candidates`` and so on, within the caller's transaction: a kill leaves all of it or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from selfalign.store.transaction import Transaction
+
+Reason = Literal["config", "resume", "rollback", "fork"]
+#: A stage of a round.
+Place = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A row of ``branches``; ``config`` is JSON."""
+
+    branch: str
+    created_at: datetime
+    from_round: int
+    from_stage: str
+    reason: Reason
+    detail: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An archived stage that has the fingerprint asked for."""
+
+    branch: str
+    status: str
+
+
+def _owned(stage: str) -> list[tuple[str, str]]:
+    """(table, condition with the round as $round) of everything a stage writes, in an order that can be deleted."""
+    train, held_out = (
+        f"candidate_id IN (SELECT candidate_id FROM candidates WHERE round = $round AND split = '{split}')"
+        for split in ("train", "held_out")
+    )
+    own: dict[str, list[tuple[str, str]]] = {
+        "prompts": [("prompts", "true")],
+        "generate": [("candidates", "split = 'train'")],
+        "judge": [("judgements", train)],
+        "pair": [("pairs", "true"), ("unary_labels", "true"), ("selections", "true")],
+        "train": [("checkpoints", "true"), ("rounds", "true")],
+        # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
+        "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
+        "log_ratio": [("evaluations", "metric = 'log_ratio_vs_m0'")],
+        "evaluate": [("judgements", held_out), ("evaluations", "metric <> 'log_ratio_vs_m0'")],
+    }
+    found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
+    return [(table, f"round = $round AND ({condition})") for table, condition in found]
+
+
+def list_branches(transaction: Transaction) -> list[Branch]:
+    """All branches, oldest first."""
+    rows = transaction.execute(
+        "SELECT branch, created_at, from_round, from_stage, reason, detail, config FROM branches "
+        "ORDER BY created_at, branch"
+    )
+    return [Branch(*row) for row in rows]
+
+
+def move_to_branch(
+    transaction: Transaction, places: Sequence[Place], reason: Reason, detail: str, config: str, name: str | None = None
+) -> str:
+    """Take the rows of ``places`` (in the order in which stages run) out of the run; returns the branch's name.
+
+    Rounds that lose a stage are open again.
+    """
+    branch = name or f"b{len(list_branches(transaction)) + 1}"
+    transaction.execute(
+        "INSERT INTO branches (branch, from_round, from_stage, reason, detail, config) VALUES (?, ?, ?, ?, ?, ?)",
+        [branch, *places[0], reason, detail, config],
+    )
+    # Backwards: a judgement is found by the candidate it is about, which must still be there.
+    for round, stage in reversed(places):
+        for table, condition in _owned(stage):
+            values = {"round": round}
+            transaction.connection.execute(
+                f"INSERT INTO archived_{table} BY NAME SELECT '{branch}' AS branch, '{stage}' AS of_stage, * "
+                f"FROM {table} WHERE {condition}",
+                values,
+            )
+            transaction.connection.execute(f"DELETE FROM {table} WHERE {condition}", values)
+    transaction.execute(
+        f"UPDATE rounds SET status = 'running', finished_at = NULL WHERE round IN ({_numbers(r for r, _ in places)})"
+    )
+    return branch
+
+
+def find_kept(transaction: Transaction, round: int, stage: str, fingerprint: str, branch: str | None) -> Kept | None:
+    """The newest archived rows of a stage made with ``fingerprint``, of one branch if given.
+
+    What `resume --from-round` discarded is not offered unless its branch is asked for: it was to be made again.
+    """
+    rows = transaction.execute(
+        "SELECT s.branch, s.status FROM archived_stages s JOIN branches b USING (branch) "
+        "WHERE s.round = ? AND s.stage = ? AND s.fingerprint = ? AND (b.branch = ? OR (? IS NULL AND b.reason <> 'resume')) "
+        "ORDER BY s.status = 'done' DESC, b.created_at DESC LIMIT 1",
+        [round, stage, fingerprint, branch, branch],
+    )
+    return Kept(*rows[0]) if rows else None
+
+
+def take_back(transaction: Transaction, round: int, stage: str, kept: Kept) -> None:
+    """Bring a stage's archived rows back into the run; the branch keeps its own copy."""
+    for table, _ in _owned(stage):
+        if table == "rounds":
+            _take_round(transaction, round, kept)
+            continue
+        extra = ", created_at" if table in ("checkpoints", "events") else ""
+        columns = "branch, of_stage" + extra
+        transaction.connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT * EXCLUDE ({columns}) FROM archived_{table} "
+            "WHERE branch = $branch AND of_stage = $stage AND round = $round",
+            {"branch": kept.branch, "stage": stage, "round": round},
+        )
+
+
+def _take_round(transaction: Transaction, round: int, kept: Kept) -> None:
+    if round > 0:
+        transaction.execute(
+            "UPDATE rounds SET weights_hash = a.weights_hash, tokenizer_hash = a.tokenizer_hash, trainer = a.trainer, "
+            "reference_hash = a.reference_hash FROM archived_rounds a "
+            "WHERE rounds.round = a.round AND a.round = ? AND a.branch = ? AND a.of_stage = 'train'",
+            [round, kept.branch],
+        )
+
+
+def archived_checkpoint_path(transaction: Transaction, round: int, kept: Kept) -> str | None:
+    """Folder of an archived training's checkpoint, relative to the workspace."""
+    rows = transaction.execute(
+        "SELECT path FROM archived_checkpoints WHERE branch = ? AND round = ? ORDER BY created_at DESC LIMIT 1",
+        [kept.branch, round],
+    )
+    return str(rows[0][0]) if rows else None
+
+
+def freeze_rounds(transaction: Transaction, rounds: Iterable[int]) -> None:
+    """Accept finished rounds as they are, whatever the config says from now on."""
+    transaction.execute(f"UPDATE rounds SET frozen = true WHERE status = 'done' AND round IN ({_numbers(rounds)})")
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(str(int(value)) for value in sorted(set(values))) or "NULL"

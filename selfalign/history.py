@@ -18,7 +18,8 @@ from selfalign.failpoints import reach
 from selfalign.rounds import begin_round, end_round, fingerprint, stages_of
 from selfalign.stages.context import RunContext
 from selfalign.stages.reuse import take_over
-from selfalign.store.branches import Branch, Place, Reason, freeze_rounds, list_branches, move_to_branch
+from selfalign.store.branches import Branch, Place, Reason, freeze_rounds, move_to_branch
+from selfalign.store.store import Store
 
 #: What to do with stages that the present config would make differently.
 OnChange = Literal["ask", "branch", "keep", "refuse"]
@@ -104,23 +105,24 @@ def discard_after(context: RunContext, round: int) -> str | None:
     if round not in done:
         known = f"finished are rounds {min(done)} to {max(done)}" if done else "none is finished"
         raise ConfigError(f"--from-round {round}: {context.workspace.path} has no finished round {round}; {known}")
-    later = [place for place in begun_stages(context) if place[0] > round]
+    later = [place for place in begun_stages(context.store) if place[0] > round]
     if not later:
         return None
     return go_back(context, later, "resume", f"resumed from round {round}")
 
 
-def begun_stages(context: RunContext) -> list[Place]:
+def begun_stages(store: Store) -> list[Place]:
     """Every stage that the store knows, in the order of running, whatever today's config says."""
-    rows = context.store.query("select distinct round, stage from stages").to_pylist()
+    rows = store.query("select distinct round, stage from stages").to_pylist()
     known = {(row["round"], row["stage"]) for row in rows}
     ordered = ["prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate"]
     return sorted(known, key=lambda place: (place[0], ordered.index(place[1])))
 
 
-def branches(context: RunContext) -> list[Branch]:
-    with context.store.write() as transaction:
-        return list_branches(transaction)
+def list_of_branches(store: Store) -> list[Branch]:
+    """All branches of a run, oldest first."""
+    store.create()  # an older store has no branches yet
+    return [Branch(**row) for row in store.query("select * from branches order by created_at, branch").to_pylist()]
 
 
 def roll_back(context: RunContext, name: str) -> list[Place]:
@@ -131,9 +133,9 @@ def roll_back(context: RunContext, name: str) -> list[Place]:
     Raises:
         ConfigError: no such branch.
     """
-    found = [branch for branch in branches(context) if branch.branch == name]
+    found = [branch for branch in list_of_branches(context.store) if branch.branch == name]
     if not found:
-        known = ", ".join(branch.branch for branch in branches(context)) or "none yet"
+        known = ", ".join(branch.branch for branch in list_of_branches(context.store)) or "none yet"
         raise ConfigError(f"{context.workspace.path}: has no branch '{name}'; known: {known}")
     config = _config_of(found[0], context.config)
     past = RunContext(config, context.workspace, context.store, context.reporter, context.launcher)

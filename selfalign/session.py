@@ -22,6 +22,24 @@ from selfalign.workspace import Workspace
 
 
 @contextlib.contextmanager
+def held(workspace: Workspace, config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
+    """A run whose workspace nobody else touches during the block; nothing is checked and nothing is started.
+
+    Raises:
+        WorkspaceBusy: another process holds it.
+    """
+    launcher = Launcher()
+    with workspace.lock():
+        try:
+            for what in workspace.reap():
+                reporter.note(f"ended {what}, left by an earlier start")
+            yield RunContext(config, workspace, Store(workspace.store_path), reporter, launcher)
+        finally:
+            launcher.close()
+            workspace.reap()
+
+
+@contextlib.contextmanager
 def session(
     config: RunConfig, reporter: Reporter, *, on_change: OnChange = "refuse", ask: Ask | None = None
 ) -> Iterator[RunContext]:
@@ -34,23 +52,15 @@ def session(
     workspace = Workspace(config.workspace_path())
     fresh = not workspace.path.exists()
     workspace.create()
-    launcher = Launcher()
-    with workspace.lock():
-        for what in workspace.reap():
-            reporter.note(f"ended {what}, left by an earlier start")
-        context = RunContext(config, workspace, Store(workspace.store_path), reporter, launcher)
+    with held(workspace, config, reporter) as context:
         try:
-            try:
-                check(context)
-                open_run(context, on_change, ask)
-            except BadInput:
-                if fresh:  # a config that cannot run leaves nothing behind
-                    shutil.rmtree(workspace.path, ignore_errors=True)
-                raise
-            if rounds_left(context) and (helper := launcher.warm_up()):
-                workspace.record_process(helper, "the stages' preloading process")
-            reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
-            yield context
-        finally:
-            launcher.close()
-            workspace.reap()
+            check(context)
+            open_run(context, on_change, ask)
+        except BadInput:
+            if fresh:  # a config that cannot run leaves nothing behind
+                shutil.rmtree(workspace.path, ignore_errors=True)
+            raise
+        if rounds_left(context) and (helper := context.launcher.warm_up()):
+            workspace.record_process(helper, "the stages' preloading process")
+        reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
+        yield context

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import psutil
 import yaml
 
-from selfalign.config import RunConfig, validate_config
+from selfalign.config import RunConfig, load_config
 from selfalign.durable import write_atomic
 from selfalign.errors import ConfigError, StageFailed, StoreError, WorkspaceBusy
 from selfalign.identity import hash_weights
@@ -92,8 +92,16 @@ class Workspace:
         text += yaml.safe_dump(config.snapshot(), sort_keys=False, allow_unicode=True)
         write_atomic(self.config_path, text)
 
-    def load_config(self) -> RunConfig:
-        return validate_config(yaml.safe_load(self.config_path.read_text(encoding="utf-8")), str(self.config_path))
+    def load_config(self, overrides: list[str] | None = None) -> RunConfig:
+        """The config that the run was last started with, in the folder where it lies now.
+
+        Raises:
+            ConfigError: the copy is gone or damaged.
+        """
+        config = load_config(self.config_path, overrides)
+        return (
+            config if config.workspace_path() == self.path else config.model_copy(update={"workspace": str(self.path)})
+        )
 
     def weights_hash(self, folder: Path) -> str:
         """As identity.hash_weights; remembered while no weights file changes its size, time or inode.

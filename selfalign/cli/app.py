@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import inspect, setup, start
+from selfalign.cli import history, inspect, setup, start
 
 app = typer.Typer(
     name="selfalign",
@@ -32,6 +32,10 @@ def root(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 
 app.command()(start.run)
+app.command()(start.resume)
+app.command()(start.fork)
+app.command()(history.branches)
+app.command()(history.rollback)
 app.command()(inspect.status)
 app.command()(inspect.sql)
 app.command()(setup.plan)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -59,7 +58,7 @@ def _cell(value: Any) -> str:
     return escape(str(value))
 
 
-def print_run(workspace: Workspace, config: Path, console: Console, *, as_json: bool) -> None:
+def print_run(workspace: Workspace, command: str, console: Console, *, as_json: bool) -> None:
     """What a finished run leaves on the screen: rounds, three pairs, what to try next."""
     store = Store(workspace.store_path)
     rounds = store.query(_ROUNDS).to_pylist()
@@ -82,7 +81,7 @@ def print_run(workspace: Workspace, config: Path, console: Console, *, as_json: 
   selfalign sql {path} "select prompt, chosen, rejected, margin from pair_text order by margin desc limit 5"
   selfalign sql {path} "select * from judge_health"
   selfalign sql {path} "select * from lineage limit 4"
-  selfalign run {config} --set rounds={len(rounds) + 1}   # two more rounds on top of these""",
+  {command} --set rounds={len(rounds) + 1}   # two more rounds on top of these""",
         markup=False,
         soft_wrap=True,
     )

@@ -60,15 +60,6 @@ def _owned(stage: str) -> list[tuple[str, str]]:
     return [(table, f"round = $round AND ({condition})") for table, condition in found]
 
 
-def list_branches(transaction: Transaction) -> list[Branch]:
-    """All branches, oldest first."""
-    rows = transaction.execute(
-        "SELECT branch, created_at, from_round, from_stage, reason, detail, config FROM branches "
-        "ORDER BY created_at, branch"
-    )
-    return [Branch(*row) for row in rows]
-
-
 def move_to_branch(
     transaction: Transaction, places: Sequence[Place], reason: Reason, detail: str, config: str, name: str | None = None
 ) -> str:
@@ -76,7 +67,7 @@ def move_to_branch(
 
     Rounds that lose a stage are open again.
     """
-    branch = name or f"b{len(list_branches(transaction)) + 1}"
+    branch = name or f"b{transaction.execute('SELECT count(*) FROM branches')[0][0] + 1}"
     transaction.execute(
         "INSERT INTO branches (branch, from_round, from_stage, reason, detail, config) VALUES (?, ?, ?, ?, ?, ?)",
         [branch, *places[0], reason, detail, config],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -10,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import duckdb
 import pyarrow as pa
 
+from selfalign.durable import sync
+from selfalign.errors import StageFailed
 from selfalign.store import schema
 from selfalign.store.connection import disk_full, is_disk_full, opened, process_lock
 from selfalign.store.sql import read_sql
@@ -19,6 +23,27 @@ from selfalign.types import Row
 __all__ = ["StageRecord", "Store", "Transaction", "read_sql"]
 
 R = TypeVar("R")
+_COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
+
+
+def copy_store(source: Path, target: Path, timeout: float = 30.0) -> None:
+    """Copy a store's file while nobody writes to it, with everything that was committed.
+
+    Raises:
+        StoreError: there is none, or a writer holds it for longer than ``timeout`` seconds.
+    """
+    with process_lock(source).lock, opened(source, read_only=True, timeout=timeout):
+        # Held open for reading, no other process can write: file and log belong together. Another process copies:
+        # closing a handle on the file here would drop DuckDB's lock on it.
+        for suffix in ("", ".wal"):
+            file, copy = source.with_name(source.name + suffix), target.with_name(target.name + suffix)
+            if file.exists():
+                command = [sys.executable, "-S", "-c", _COPY, str(file), str(copy)]
+                copied = subprocess.run(command, capture_output=True, text=True)
+                if copied.returncode != 0:
+                    last = (copied.stderr.strip().splitlines() or ["no reason given"])[-1]
+                    raise StageFailed(f"{file}: cannot be copied to {copy}: {last}")
+                sync(copy)
 
 
 class Store:

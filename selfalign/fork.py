@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from selfalign.config import RunConfig
+from selfalign.config import RunConfig, load_config
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import ConfigError, StageFailed
 from selfalign.history import begun_stages, list_of_branches
@@ -36,9 +36,8 @@ def fork_run(
         ConfigError: no such finished round, or the name is taken.
     """
     folder = workspace or origin.path.with_name(name)
-    config = origin.load_config(
-        [*(overrides or []), f"name={json.dumps(name)}", f"workspace={json.dumps(str(folder))}"]
-    )
+    place = [f"name={json.dumps(name)}", f"workspace={json.dumps(str(folder))}"]
+    config = load_config(origin.config_path, [*(overrides or []), *place])
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: exists and is not empty; choose another name")
     _check_finished(origin, round)

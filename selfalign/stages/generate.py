@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from selfalign.failpoints import reach
 from selfalign.identity import content_id, derive_seed
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.jobs import JobFolder, Progress
@@ -149,6 +150,7 @@ def work(folder: JobFolder) -> None:
                 )
                 for i in batch
             ]
+            reach("batch_begun")
             completions = engine.generate(requests, params)
             rows = _rows(spec, engine.name, params, [prompts[i] for i in batch], ids, completions)
             folder.emit(number, [*rows, *notes.take(number)])

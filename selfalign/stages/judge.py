@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from selfalign.errors import EmptyStage
+from selfalign.failpoints import reach
 from selfalign.identity import content_id
 from selfalign.protocols import Judge, JudgeContext
 from selfalign.registry import find
@@ -129,6 +130,7 @@ def work(folder: JobFolder) -> None:
     for number, batch in enumerate(judge.plan(items)):
         members = [items[i] for i in batch]
         if any(item.candidate.candidate_id not in done for item in members):
+            reach("batch_begun")
             folder.emit(number, [*judge.judge(members), *notes.take(number)])
         finished += len(members)
         folder.report(Progress(finished, len(items), "candidates"))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfalign.evaluation.statistics import cluster_mean_interval
+from selfalign.failpoints import reach
 from selfalign.identity import canonical, content_id
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec, messages_for
@@ -61,6 +62,7 @@ def work(folder: JobFolder) -> None:
     )
     ratios: dict[str, list[float]] = defaultdict(list)
     tokens = 0
+    reach("batch_begun")
     for start in range(0, len(candidates), _CHUNK):
         chunk = candidates[start : start + _CHUNK]
         sequences = [

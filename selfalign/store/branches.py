@@ -82,20 +82,23 @@ def move_to_branch(
                 values,
             )
             transaction.connection.execute(f"DELETE FROM {table} WHERE {condition}", values)
-    transaction.execute(
-        f"UPDATE rounds SET status = 'running', finished_at = NULL WHERE round IN ({_numbers(r for r, _ in places)})"
-    )
+    rounds = _numbers(round for round, _ in places)
+    transaction.execute(f"DELETE FROM rounds WHERE round IN ({rounds}) AND round NOT IN (SELECT round FROM stages)")
+    transaction.execute(f"UPDATE rounds SET status = 'running', finished_at = NULL WHERE round IN ({rounds})")
     return branch
 
 
 def find_kept(transaction: Transaction, round: int, stage: str, fingerprint: str, branch: str | None) -> Kept | None:
     """The newest archived rows of a stage made with ``fingerprint``, of one branch if given.
 
-    What `resume --from-round` discarded is not offered unless its branch is asked for: it was to be made again.
+    What `resume --from-round` discarded was to be made again: it is offered only where its branch is asked for, and
+    neither are older rows of the same fingerprint.
     """
     rows = transaction.execute(
         "SELECT s.branch, s.status FROM archived_stages s JOIN branches b USING (branch) "
-        "WHERE s.round = ? AND s.stage = ? AND s.fingerprint = ? AND (b.branch = ? OR (? IS NULL AND b.reason <> 'resume')) "
+        "WHERE s.round = ? AND s.stage = ? AND s.fingerprint = ? AND (b.branch = ? OR ? IS NULL AND NOT EXISTS ("
+        "SELECT 1 FROM archived_stages t JOIN branches d USING (branch) WHERE d.reason = 'resume' "
+        "AND d.created_at >= b.created_at AND (t.round, t.stage, t.fingerprint) = (s.round, s.stage, s.fingerprint))) "
         "ORDER BY s.status = 'done' DESC, b.created_at DESC LIMIT 1",
         [round, stage, fingerprint, branch, branch],
     )

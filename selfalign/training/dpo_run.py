@@ -56,7 +56,7 @@ def _train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
     trainer = _trainer(config, job, Dataset.from_dict(pair_columns(pairs, reference)).select(order))
     identity = [[p.pair_id, p.prompt_ids, p.chosen_ids, p.rejected_ids, p.weight] for p in pairs]
     fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard)
+    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
     loop.write_output(trainer, config, job, parent_hash, len(history))
     del trainer
     give_back_memory()

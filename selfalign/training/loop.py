@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_change
 from selfalign.training.logprobs import mixed_precision
 from selfalign.training.policy import context_length, device, merged, save_folder
 from selfalign.training.settings import TrainingSettings
+
+#: Seconds between two states saved by time, and the least that training must still take.
+_LEAST_BETWEEN_S = 60.0
+#: Training time a state must be worth, in times of what it costs to save.
+_SAVING_SHARE = 20.0
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 
@@ -67,8 +73,8 @@ def arguments(config: TrainingSettings, n_rows: int, seed: int, scratch: Path) -
         "logging_steps": 1,
         # A NaN must reach us, not be replaced by an average.
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps" if config.save_every else "no",
-        "save_steps": config.save_every or 500,
+        "save_strategy": "steps" if isinstance(config.save_every, int) else "no",
+        "save_steps": config.save_every if isinstance(config.save_every, int) else 500,
         # Old states are deleted by us, after the new one is complete.
         "save_total_limit": None,
         "report_to": "none",
@@ -92,13 +98,42 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
 
 class _CompleteStates(TrainerCallback):  # type: ignore[misc]
-    """Marks a state once all of it is on disk, and removes the one before."""
+    """Marks a state once all of it is on disk, and removes the one before.
 
-    def __init__(self, fingerprint: str) -> None:
+    With ``by_time`` it also says when to save: after as much training as 20 savings take, and never in the first or
+    last minute. A kill then repeats what 20 savings take, or a minute.
+    """
+
+    def __init__(self, fingerprint: str, by_time: bool) -> None:
         self._fingerprint = fingerprint
+        self._by_time = by_time
+        self._began = self._saved = time.monotonic()
+        self._cost_s = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if not self._by_time or state.global_step >= state.max_steps:
+            return
+        now = time.monotonic()
+        left = (now - self._began) / max(state.global_step, 1) * (state.max_steps - state.global_step)
+        due = now - self._saved >= max(_LEAST_BETWEEN_S, self._cost_s * _SAVING_SHARE) and left > _LEAST_BETWEEN_S
+        if due and _has_room(Path(args.output_dir), model):
+            control.should_save = True
+            self._saved = now
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._fingerprint)
+        self._cost_s = time.monotonic() - self._saved
+        self._saved = time.monotonic()
+
+
+def _has_room(folder: Path, model: Any) -> bool:
+    """A state by time is a convenience: it is left out rather than filling the disk that the result needs."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    state = sum(4 * n + (8 * n if trained else 0) for n, trained in sizes)
+    return shutil.disk_usage(folder).free > 2 * state + 4 * sum(n for n, _ in sizes)
 
 
 def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
@@ -106,7 +141,12 @@ def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def run(
-    trainer: Any, fingerprint: str, scratch: Path, report: Report, guard: Callable[[Any], Mapping[str, float]]
+    trainer: Any,
+    fingerprint: str,
+    scratch: Path,
+    report: Report,
+    guard: Callable[[Any], Mapping[str, float]],
+    save_every: int | str | None,
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Train to the end, from the newest complete state if there is one.
 
@@ -120,7 +160,7 @@ def run(
     states.mkdir(parents=True, exist_ok=True)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     trainer.add_callback(_Progress(report))
-    trainer.add_callback(_CompleteStates(fingerprint))
+    trainer.add_callback(_CompleteStates(fingerprint, by_time=save_every == "auto"))
     guarded = _read_guards(guards_file)
     if guarded is None:
         # Without its guard's figures a state counts for nothing, and no old marker may outlive it.
@@ -164,7 +204,7 @@ def length_limit(config: TrainingSettings, folder: Path) -> int:
 
 def check_space(config: TrainingSettings, job: TrainingJob) -> None:
     """Raise StageFailed now where the disk cannot hold what this training will write."""
-    states = config.save_every is not None and config.method == "full"
+    states = isinstance(config.save_every, int) and config.method == "full"
     check_disk(job.output, required_bytes(job.parent, save_state=states))
 
 

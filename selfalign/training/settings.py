@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,7 +40,11 @@ class TrainingSettings(Settings):
     max_grad_norm: float = Field(1.0, ge=0, description="0 is off")
     optimizer: Literal["adamw_torch", "rmsprop"] = "adamw_torch"
     max_length: int = Field(1024, ge=2, description="longer completions are cut at their end; prompts never are")
-    save_every: int | None = Field(None, ge=1, description="optimizer steps between resumable states; none by default")
+    save_every: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="optimizer steps between resumable states; auto: so that saving takes a twentieth of the time at "
+        "most; null: none, a training that was killed starts over",
+    )
     gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
     length_bucketing: bool = Field(False, description="steps of similar lengths: less padding, less mixing")
 

@@ -47,7 +47,7 @@ def _train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     trainer = _trainer(config, job, Dataset.from_dict(completion_columns(examples)).select(order))
     identity = [[e.example_id, e.prompt_ids, e.completion_ids, e.weight] for e in examples]
     fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard)
+    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
     loop.write_output(trainer, config, job, parent_hash, len(history))
     del trainer
     give_back_memory()

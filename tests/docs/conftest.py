@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,19 @@ from tests.e2e.project import Project
 _THINGS = ("a river", "the moon", "old bread", "seven cats", "my left shoe", "the sea", "winter", "a red door")
 
 
-def _prompts(english: str, german: str) -> Iterator[dict[str, Any]]:
-    """Two kinds of constraint, languages and categories; some prompts carry both constraints."""
-    letter = {"letter": "e", "let_frequency": 3, "let_relation": "at least"}
-    for thing in _THINGS:
-        yield {
-            "text": english.format(thing), "language": "en", "category": "description",
-            "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}],
-        }  # fmt: skip
-        yield {
-            "text": german.format(thing), "language": "de", "category": "letters",
-            "instruction_id_list": ["keywords:letter_frequency", "punctuation:no_comma"], "kwargs": [letter, {}],
-        }  # fmt: skip
+_NO_COMMA = ("punctuation:no_comma", {})
+#: A random model's text has this many words about half of the time.
+_WORDS = ("length_constraints:number_words", {"num_words": 5, "relation": "at least"})
+
+
+def _prompts(text: str, language: str, category: str, *rules: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": text.format(thing), "language": language, "category": category,
+            "instruction_id_list": [name for name, _ in rules], "kwargs": [arguments for _, arguments in rules],
+        }
+        for thing in _THINGS
+    ]  # fmt: skip
 
 
 def _write(path: Path, prompts: Sequence[dict[str, Any]]) -> None:
@@ -37,20 +38,23 @@ def make_run(folder: Path, model: Path) -> Project:
     """Two rounds in runs/quickstart. One judge is right, one guesses, and one cannot be understood."""
     project = Project(folder, model, None)
     folder.mkdir(parents=True)
-    _write(
-        folder / "train.jsonl",
-        list(_prompts("Tell me all about {}, without commas.", "Schreibe lang und mit e von {}.")),
-    )
-    _write(
-        folder / "held.jsonl",
-        list(
-            _prompts(
-                "No comma may stand in your report on {}.", "Ein Brief an {}: kein Komma, drei Mal der Buchstabe e."
-            )
-        ),
-    )
+    train = [
+        *_prompts("Tell me all about {}, without commas.", "en", "story", _NO_COMMA),
+        *_prompts("Schreibe lang von {}.", "de", "letter", _WORDS, _NO_COMMA),
+    ]
+    held_out = [
+        *_prompts("Five words or more on {} are wanted in your report.", "en", "report", _WORDS),
+        *_prompts("Ein Brief an {}: kein Komma, mindestens fünf Worte.", "de", "letter", _WORDS, _NO_COMMA),
+    ]
+    _write(folder / "train.jsonl", train)
+    _write(folder / "held.jsonl", held_out)
     project.write(
         name="quickstart",
+        prompts={
+            "per_round": 8,
+            "sources": [{"id": "jsonl", "path": "train.jsonl"}],
+            "held_out": [{"id": "jsonl", "path": "held.jsonl"}],
+        },
         judge={
             "id": "weighted",
             "require_all": False,
@@ -60,6 +64,8 @@ def make_run(folder: Path, model: Path) -> Project:
                 {"id": "rubric_votes", "weight": 0.25, "votes": 1, "min_valid_votes": 1, "max_tokens": 4},
             ],
         },
+        pair={"id": "max_min", "min_margin": 0.2},
+        evaluate={"temperature": 1.0, "log_ratio": False},
         train={"id": "dpo", "learning_rate": 3e-3, "batch_size": 2, "micro_batch_size": 2, "epochs": 2},
     )
     done = project.selfalign("run", "run.yaml")

@@ -50,9 +50,15 @@ SELECT
     suspects.round,
     len(suspects.regressed_prompt_ids) AS regressed,
     suspects.shared_ids,
-    list_intersect(
-        suspects.shared_ids, list_filter(verdicts.ids, lambda id, i: NOT verdicts.followed[i])
-    ) AS chosen_breaks,
+    -- list_intersect makes an empty list of NULL, and "breaks none" is not "was not judged".
+    CASE
+        WHEN verdicts.candidate_id IS NOT NULL
+            THEN list_filter(
+                suspects.shared_ids, lambda id: list_contains(
+                    list_filter(verdicts.ids, lambda own, i: NOT verdicts.followed[i]), id
+                )
+            )
+    END AS chosen_breaks,
     text.prompt,
     text.chosen,
     text.rejected,

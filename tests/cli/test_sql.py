@@ -55,7 +55,8 @@ def test_without_a_query_it_lists_tables_and_views(workspaces: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["select text from prompts", "select chosen from pair_text", "select *, 1 as x, 2 as y, 3 as z from candidates"]
+    "query",
+    ["select text from prompts", "select chosen from pair_text", "select *, 1 as x, 2 as y, 3 as z from candidates"],
 )
 def test_a_table_has_no_active_characters(workspaces: Path, query: str) -> None:
     text = printed(sql(workspaces, query))

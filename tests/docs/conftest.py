@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.project import Project
+from tests.tiny_model import make_tiny_model
 
 _THINGS = ("a river", "the moon", "old bread", "seven cats", "my left shoe", "the sea", "winter", "a red door")
 
@@ -75,6 +76,8 @@ def make_run(folder: Path, model: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished_runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Project:
+def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A folder with the finished runs ``runs/quickstart`` and ``runs/other``; treat it as read-only."""
-    return make_run(tmp_path_factory.mktemp("docs") / "project", tiny_model)
+    folder = tmp_path_factory.mktemp("docs")
+    # Room for the long rubric of the judge that writes its judgement out: one token is one byte here.
+    return make_run(folder / "project", make_tiny_model(folder / "model", context=4096))

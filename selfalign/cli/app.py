@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import history, inspect, setup, start
+from selfalign.cli import history, inspect, setup, sql, start
 
 app = typer.Typer(
     name="selfalign",
@@ -37,7 +37,7 @@ app.command()(start.fork)
 app.command()(history.branches)
 app.command()(history.rollback)
 app.command()(inspect.status)
-app.command()(inspect.sql)
+app.command()(sql.sql)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

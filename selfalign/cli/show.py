@@ -13,7 +13,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from selfalign.cli.results import rows
 from selfalign.store.store import Store
+from selfalign.visible import visible
 from selfalign.workspace import Workspace
 
 _ROUNDS = "select * from round_summary order by round"
@@ -28,20 +30,20 @@ def print_table(table: pa.Table, console: Console) -> None:
         return
     shown = Table(header_style="bold")
     for field in table.schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
-    for row in table.to_pylist():
-        shown.add_row(*(_cell(value) for value in row.values()))
+        numeric = any(is_(field.type) for is_ in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
+        shown.add_column(_cell(field.name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows(table):
+        shown.add_row(*(_cell(value) for value in row))
     console.print(shown)
     console.print(_count(table))
 
 
 def _print_rows(table: pa.Table, console: Console) -> None:
-    for number, row in enumerate(table.to_pylist(), start=1):
+    for number, row in enumerate(rows(table), start=1):
         console.print(f"[dim]-- {number} --[/dim]")
         shown = Table.grid(padding=(0, 2))
-        for name, value in row.items():
-            shown.add_row(f"[bold]{escape(name)}[/bold]", _cell(value))
+        for name, value in zip(table.column_names, row, strict=True):
+            shown.add_row(f"[bold]{_cell(name)}[/bold]", _cell(value))
         console.print(shown)
     console.print(_count(table))
 
@@ -55,7 +57,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return escape(str(value))
+    return escape(visible(str(value)))
 
 
 def print_run(workspace: Workspace, command: str, console: Console, *, as_json: bool) -> None:
@@ -130,8 +132,8 @@ def _side_by_side(pair: dict[str, Any]) -> Panel:
     sides.add_row(
         f"[green]chosen {pair['chosen_score']:.2f}[/green]", f"[red]rejected {pair['rejected_score']:.2f}[/red]"
     )
-    sides.add_row(escape(pair["chosen"]), escape(pair["rejected"]))
-    prompt = Text(pair["prompt"], style="italic")
+    sides.add_row(_cell(pair["chosen"]), _cell(pair["rejected"]))
+    prompt = Text(visible(pair["prompt"]), style="italic")
     return Panel(Group(prompt, "", sides), title=f"round {pair['round']}", title_align="left")
 
 

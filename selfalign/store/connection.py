@@ -69,6 +69,39 @@ def opened(path: Path, *, read_only: bool, timeout: float, config: Mapping[str, 
         _close(connection)
 
 
+@contextlib.contextmanager
+def attached(
+    paths: Mapping[str, Path], *, timeout: float, config: Mapping[str, str], lock_down: Mapping[str, str]
+) -> Iterator[Any]:
+    """An open connection with several stores attached read-only under their names, closed at the end of the block.
+
+    ``config`` holds from the start; ``lock_down`` is set once the files are attached, in its order.
+
+    Raises:
+        StoreError: as :func:`opened`, for any of the files; ``timeout`` is for each.
+    """
+    connection = duckdb.connect(config=dict(config))
+    try:
+        # In one order for everybody: two readers that wait for each other's files would stop both runs' writers.
+        for name, path in sorted(paths.items(), key=lambda item: str(item[1].resolve())):
+            sql = f"ATTACH {_literal(str(path))} AS {quoted(name)} (READ_ONLY)"
+            _patiently(path, timeout, lambda sql=sql: connection.execute(sql))  # type: ignore[misc]
+        for key, value in lock_down.items():
+            connection.execute(f"SET {key} = {_literal(value)}")
+        yield connection
+    finally:
+        _close(connection)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def first_line(error: BaseException) -> str:
     """DuckDB's message without its stack of hints."""
     return str(error).strip().split("\n", 1)[0]
@@ -84,6 +117,11 @@ def disk_full(path: Path) -> StageFailed:
 
 
 def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -> Any:
+    return _patiently(path, timeout, lambda: duckdb.connect(str(path), read_only=read_only, config=config))
+
+
+def _patiently(path: Path, timeout: float, open_file: Callable[[], Any]) -> Any:
+    """What ``open_file`` returns, tried in turn until nobody else has ``path``."""
     if not path.is_file():
         raise StoreError(f"{path}: no store here; 'selfalign run CONFIG' makes one")
     deadline = time.monotonic() + timeout
@@ -91,7 +129,7 @@ def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -
     with _turnstile(path.parent, time.monotonic() + timeout / 2):
         for wait in _waits():
             try:
-                return duckdb.connect(str(path), read_only=read_only, config=config)
+                return open_file()
             except duckdb.Error as error:
                 if not _is_locked(error):
                     raise _cannot_open(path, error) from None

@@ -5,11 +5,13 @@
 -- candidates and judgements have no PRIMARY KEY: with an index DuckDB rewrites the table at every commit
 -- (1.7 s for one more row among 100,000). The only writer, selfalign/store, keeps their ids unique.
 
+-- Which versions of this schema the file has been through.
 CREATE TABLE schema_version (
     version INTEGER PRIMARY KEY, -- 1 for this file, then the number of each migration
     applied_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC') -- when this file reached that version
 );
 
+-- The run this store belongs to: seed, config, versions; one row.
 CREATE TABLE runs (
     run VARCHAR PRIMARY KEY, -- name of the run, as in the config
     seed BIGINT NOT NULL, -- every random choice derives from it
@@ -20,6 +22,7 @@ CREATE TABLE runs (
     created_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC') -- when the run began
 );
 
+-- A round: the weights it started from and ended with, and where it stands.
 CREATE TABLE rounds (
     round INTEGER PRIMARY KEY, -- t; round 0 measures M0 and trains nothing
     parent_hash VARCHAR, -- weights that the round started from (M_t-1); NULL for round 0
@@ -32,6 +35,7 @@ CREATE TABLE rounds (
     detail VARCHAR -- JSON object with whatever else is worth knowing
 );
 
+-- The ledger that resuming follows: a stage of a round, its state, rows and seconds.
 CREATE TABLE stages (
     round INTEGER NOT NULL, -- round the stage belongs to
     stage VARCHAR NOT NULL, -- prompts, generate, judge, pair, train, answer, evaluate ...
@@ -47,6 +51,7 @@ CREATE TABLE stages (
     PRIMARY KEY (round, stage, fingerprint)
 );
 
+-- An instruction in a round, with its checkable constraints.
 CREATE TABLE prompts (
     prompt_id VARCHAR NOT NULL, -- content hash of the instruction
     round INTEGER NOT NULL, -- round that uses it; held-out prompts are written once, as round 0
@@ -62,6 +67,7 @@ CREATE TABLE prompts (
     PRIMARY KEY (prompt_id, round, split)
 );
 
+-- A text that a model sampled, with the weights, settings and tokens that made it.
 CREATE TABLE candidates (
     candidate_id VARCHAR NOT NULL, -- unique; content hash of everything that decides the text
     prompt_id VARCHAR NOT NULL, -- the instruction answered
@@ -84,6 +90,7 @@ CREATE TABLE candidates (
     logprob DOUBLE NOT NULL -- summed log-probability in nats under the untempered policy
 );
 
+-- A judge's vote on a candidate, with its outcome and what it said verbatim.
 CREATE TABLE judgements (
     judgement_id VARCHAR NOT NULL, -- unique; content hash of candidate, judge, weights and sample
     candidate_id VARCHAR NOT NULL, -- what was judged
@@ -101,6 +108,7 @@ CREATE TABLE judgements (
     CHECK (score IS NULL OR outcome = 'ok')
 );
 
+-- What a resampler did with a candidate.
 CREATE TABLE selections (
     selection_id VARCHAR PRIMARY KEY, -- content hash of resampler and candidate
     round INTEGER NOT NULL, -- round that resampled
@@ -113,6 +121,7 @@ CREATE TABLE selections (
     detail VARCHAR NOT NULL -- JSON object, e.g. acceptance probability
 );
 
+-- A preference pair: chosen and rejected candidate, scores and margin.
 CREATE TABLE pairs (
     pair_id VARCHAR PRIMARY KEY, -- content hash of both candidates, judge and builder
     prompt_id VARCHAR NOT NULL, -- prompt of both candidates
@@ -128,6 +137,7 @@ CREATE TABLE pairs (
     weight DOUBLE NOT NULL -- weight in the loss, 1 unless a method says otherwise
 );
 
+-- A candidate labelled desirable or not.
 CREATE TABLE unary_labels (
     label_id VARCHAR PRIMARY KEY, -- content hash of candidate, label and builder
     prompt_id VARCHAR NOT NULL, -- prompt of the candidate
@@ -139,6 +149,7 @@ CREATE TABLE unary_labels (
     weight DOUBLE NOT NULL -- weight in the loss
 );
 
+-- Weights that a round's training made: folder, hash, settings, final figures.
 CREATE TABLE checkpoints (
     checkpoint_id VARCHAR NOT NULL, -- content hash of the weights and tokenizer
     round INTEGER NOT NULL, -- t of the M_t that it is
@@ -156,6 +167,7 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (round, checkpoint_id) -- the same weights may be M_t of two rounds
 );
 
+-- A figure of M_t with its interval, one row a metric and split.
 CREATE TABLE evaluations (
     run VARCHAR NOT NULL, -- run that measured it
     round INTEGER NOT NULL, -- t of the M_t that was measured
@@ -169,6 +181,7 @@ CREATE TABLE evaluations (
     PRIMARY KEY (run, round, metric, split)
 );
 
+-- Something worth knowing: why a prompt has no pair, a back-off, a guard.
 CREATE TABLE events (
     event_id VARCHAR PRIMARY KEY, -- content hash of what happened
     round INTEGER, -- round, if it belongs to one

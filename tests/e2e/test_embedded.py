@@ -10,7 +10,7 @@ import pytest
 
 from selfalign.errors import ModelError
 from selfalign.models.embedded import fetch
-from tests.e2e.conftest import Project
+from tests.e2e.project import Project
 
 
 @pytest.mark.embedded

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Project
+from tests.e2e.project import Project
 from tests.tiny_model import make_tiny_model
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from selfalign.identity import hash_weights
-from tests.e2e.conftest import Project
+from tests.e2e.project import Project
 
 TABLES = ("prompts", "candidates", "judgements", "pairs", "evaluations")
 KILLS = int(os.environ.get("KILLS", "4"))

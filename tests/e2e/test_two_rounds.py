@@ -9,17 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_api: str) -> Project:
-    project = Project(tmp_path_factory.mktemp("finished") / "project", tiny_model, prefect_api)
-    project.write()
-    done = project.selfalign("run", "run.yaml")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "select * from round_summary" in done.stdout
-    return project
+from tests.e2e.project import Project
 
 
 def test_round_summary_has_a_row_a_model(finished: Project) -> None:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from tests.e2e.conftest import Project
+from tests.e2e.project import Project
 
 
 def test_lora_against_the_initial_reference(project: Project) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from selfalign.store.store import Store
 
@@ -47,6 +50,45 @@ print(f"{{reads}} {{longest:.3f}}")
 """
 
 
+_PACED_WRITER = """
+import statistics, sys, time
+from pathlib import Path
+from selfalign.store.store import Store
+from tests.store.rows import candidate
+store, stop, undisturbed = Store(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+delays = []
+while not stop.exists():
+    rows = [candidate(f"{len(delays)}-{i}", n_tokens=i) for i in range(64)]
+    started = time.monotonic()
+    store.insert(rows)
+    delays.append(time.monotonic() - started)
+    if len(delays) == undisturbed:
+        print("undisturbed", flush=True)
+    time.sleep(max(0.0, 0.05 - delays[-1]))
+print(*(statistics.median(part) for part in (delays[:undisturbed], delays[undisturbed:])), max(delays), len(delays))
+"""
+
+_ASKER = """
+import statistics, sys, time
+from pathlib import Path
+from selfalign.store.sql import read_sql
+path, queries = Path(sys.argv[1]), int(sys.argv[2])
+asked = ["select round, count(*) n from candidates group by round", "select * from round_summary",
+         "select * from length_drift", "select text from candidates order by candidate_id limit 5"]
+waits = []
+for number in range(queries):
+    started = time.monotonic()
+    assert read_sql(path, asked[number % len(asked)]).num_columns
+    waits.append(time.monotonic() - started)
+    time.sleep(0.02)
+print(statistics.median(waits), max(waits))
+"""
+
+#: Queries in all; the figures in the docs are of 1,000 (QUERIES=1000 pytest tests/store/test_concurrency.py).
+_QUERIES = int(os.environ.get("QUERIES", "200"))
+_ASKERS = 2
+
+
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script, *(str(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -68,6 +110,28 @@ def test_a_reader_gets_in_between_batches_and_sees_only_whole_ones(store: Store,
         print(f" [{_BATCHES} batches in {written:.1f} s beside {reads} reads, longest read {longest} s]", end="")
     assert int(reads) > 10
     assert float(longest) < 10  # a batch takes some 50 ms; a starved reader would wait for the whole run
+
+
+def test_many_queries_fail_never_and_hold_a_writer_up_by_less_than_100_ms(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.put_round(1, status="running")
+    stop = tmp_path / "stop"
+    writer = start(_PACED_WRITER, store.path, stop, _QUERIES // 4)
+    assert writer.stdout
+    assert writer.stdout.readline() == "undisturbed\n"
+    askers = [start(_ASKER, store.path, _QUERIES // _ASKERS) for _ in range(_ASKERS)]
+    waits = [[float(figure) for figure in finish(asker).split()] for asker in askers]
+    stop.touch()
+    alone, beside, longest, batches = (float(figure) for figure in finish(writer).split())
+    with capsys.disabled():
+        print(
+            f" [{_QUERIES} queries, {batches:.0f} batches: median batch {alone * 1e3:.0f} ms alone, {beside * 1e3:.0f} ms "
+            f"beside readers (longest {longest:.2f} s); median query {max(w[0] for w in waits) * 1e3:.0f} ms, longest "
+            f"{max(w[1] for w in waits):.2f} s]",
+            end="",
+        )
+    assert beside - alone < 0.1
 
 
 def test_kill_9_of_a_writer_leaves_whole_batches(store: Store) -> None:

@@ -95,3 +95,49 @@ def test_a_query_that_never_ends_does_not_hold_up_the_run(store: Store) -> None:
         read_sql(store.path, "select sum(a.range * b.range) from range(10000000) a, range(1000000) b", max_seconds=0.3)
     assert time.monotonic() - started < 10
     assert store.insert([prompt()]) == 1
+
+
+def test_parameters_are_bound_and_not_pasted(store: Store) -> None:
+    store.insert([prompt("p1", text="it's"), prompt("p2", round=2)])
+    hostile = "' or 1=1; delete from prompts --"
+    sql = "select prompt_id from prompts where text = $t"
+    assert read_sql(store.path, sql, params={"t": "it's"})["prompt_id"].to_pylist() == ["p1"]
+    assert read_sql(store.path, sql, params={"t": hostile}).num_rows == 0
+    by_round = "select prompt_id from prompts where round = $r"
+    assert read_sql(store.path, by_round, params={"r": "2"})["prompt_id"].to_pylist() == ["p2"]
+    with pytest.raises(BadInput, match="parameter"):
+        read_sql(store.path, by_round)
+    with pytest.raises(BadInput, match="excess parameters: x"):
+        read_sql(store.path, by_round, params={"r": "2", "x": "1"})
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(0, 0), (1, 1), (5000, 5000), (20_000, 10_000)])
+def test_a_limit_keeps_the_first_rows(store: Store, limit: int, rows: int) -> None:
+    found = read_sql(store.path, "select range as n from range(10000) order by n desc", limit=limit)
+    assert found["n"].to_pylist() == list(range(9999, 9999 - rows, -1))
+
+
+@pytest.mark.parametrize("sql", ["describe prompts", "show tables", "explain select 1", "from prompts"])
+def test_a_limit_holds_for_every_statement(store: Store, sql: str) -> None:
+    store.insert([prompt()])
+    assert read_sql(store.path, sql, limit=1).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "near"),
+    [
+        ("select margins from pairs", '"margin"'), ("select * from round_sumary", "round_summary"),
+        ("select averag(margin) from pairs", "Did you mean"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_answered_with_the_nearest(store: Store, sql: str, near: str) -> None:
+    with pytest.raises(BadInput, match=near):
+        read_sql(store.path, sql)
+
+
+def test_an_error_that_quotes_a_stored_value_shows_no_active_characters(store: Store) -> None:
+    store.insert([prompt(text="\x1b[2Jgone")])
+    with pytest.raises(BadInput) as raised:
+        read_sql(store.path, "select text::integer from prompts")
+    assert "\x1b" not in str(raised.value)
+    assert "\\x1b[2Jgone" in str(raised.value)

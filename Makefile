@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint install bench clean
+.PHONY: run test torture lint install clean
+
+KILLS ?= 200
 
 run: $(STAMP)  ## a whole run on the embedded model: two rounds, then where to look next
 	$(BIN)/selfalign run flows/quickstart.yaml
@@ -13,7 +15,10 @@ test: $(STAMP)  ## lint, types and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+torture: $(STAMP)  ## random kills over whole runs, tables and weights compared with an undisturbed run
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.e2e.torture --kills $(KILLS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -133,7 +133,7 @@ def _has_room(folder: Path, model: Any) -> bool:
     """A state by time is a convenience: it is left out rather than filling the disk that the result needs."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     state = sum(4 * n + (8 * n if trained else 0) for n, trained in sizes)
-    return shutil.disk_usage(folder).free > 2 * state + 4 * sum(n for n, _ in sizes)
+    return bool(shutil.disk_usage(folder).free > 2 * state + 4 * sum(n for n, _ in sizes))
 
 
 def _figures(logs: Mapping[str, Any]) -> dict[str, float]:

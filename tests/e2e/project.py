@@ -83,6 +83,7 @@ class Project:
     folder: Path
     model: Path
     api: str | None
+    name: str = "tiny"
     #: Environment variables of its runs, on top of our own.
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -119,7 +120,7 @@ class Project:
 
     @property
     def workspace(self) -> Path:
-        return self.folder / "runs" / "tiny"
+        return self.folder / "runs" / self.name
 
     def environment(self) -> dict[str, str]:
         server = {"PREFECT_API_URL": self.api} if self.api else {}

@@ -1,87 +1,64 @@
-"""kill -9 of the whole process tree, again and again; the result must not show it.
-
-KILLS sets how many (4 by default, for the suite's time).
-"""
+"""kill -9 anywhere; the result must not show it. ``make torture KILLS=200`` does the same at length."""
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from selfalign.identity import hash_weights
+from selfalign.failpoints import NAMES, VARIABLE
 from tests.e2e.project import Project
+from tests.e2e.torture import batches_begun, differences, torture
 
-TABLES = ("prompts", "candidates", "judgements", "pairs", "evaluations")
-KILLS = int(os.environ.get("KILLS", "4"))
-
-
-def tables(project: Project) -> dict[str, list[dict[str, object]]]:
-    return {name: project.sql(f"select * from {name} order by all") for name in TABLES}
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """kill -9 for the run and all its descendants at once, stage processes in their own session included."""
-    with suppress(psutil.NoSuchProcess):
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.send_signal(signal.SIGKILL)
-    process.wait()
+#: Named moments of a whole run's first start, with which of several such moments is meant: every name once.
+#: Those of a change of config are in test_history.py.
+MOMENTS = (
+    "store_made", "run_recorded", "round_begun", "stage_started", "job_prepared", "batch_begun:2", "batch_written:2",
+    "batch_renamed:2", "batch_inserted:2", "batch_committed:2", "batch_hidden:2", "stage_worked", "stage_finished:2",
+    "round_ended", "file_written:9", "state_saved", "state_marked", "weights_written", "manifest_written",
+    "checkpoint_synced", "checkpoint_renamed", "round_recorded",
+)  # fmt: skip
+OTHERS = {"branch_moved", "branch_made", "rows_taken"}
 
 
-def test_random_kills_leave_no_trace(tmp_path: Path, tiny_model: Path, prefect_api: str) -> None:
-    calm, killed = (Project(tmp_path / name, tiny_model, prefect_api) for name in ("calm", "killed"))
-    calm.write()
-    started = time.monotonic()
-    done = calm.selfalign("run", "run.yaml")
-    whole = time.monotonic() - started
+def test_twenty_random_kills_leave_no_trace(tmp_path: Path, tiny_model: Path, prefect_api: str) -> None:
+    torture(tmp_path, tiny_model, prefect_api, kills=20, seed=1)
+
+
+def test_every_moment_has_its_kill() -> None:
+    assert {moment.partition(":")[0] for moment in MOMENTS} | OTHERS == set(NAMES)
+
+
+def test_a_kill_at_every_named_moment_leaves_no_trace(finished: Project, project: Project) -> None:
+    project.write()
+    for moment in MOMENTS:
+        project.extra[VARIABLE] = moment
+        stopped = project.selfalign("run", "run.yaml")
+        assert stopped.returncode != 0, f"{moment} was not reached"
+    project.extra.clear()
+    done = project.selfalign("run", "run.yaml")
     assert done.returncode == 0, done.stderr
+    assert differences(finished, project) == []
+    assert batches_begun(project) - batches_begun(finished) <= len(MOMENTS)
 
-    killed.write()
-    generator = random.Random(1)
-    kills = 0
-    for _ in range(3 * KILLS):
-        process = killed.start("run", "run.yaml")
-        try:
-            # Late enough that work was done since the last kill, early enough that runs are cut everywhere.
-            process.wait(timeout=(0.1 + generator.uniform(0, 1.5) / KILLS) * whole)
-        except subprocess.TimeoutExpired:
-            kill_tree(process)
-            kills += 1
-        else:
-            assert process.returncode == 0, (killed.folder / "start.log").read_text()[-3000:]
-            break
-        if kills == KILLS:
-            break
-    final = killed.selfalign("run", "run.yaml")
-    assert final.returncode == 0, final.stderr
-    assert kills >= 1
-    expected = tables(calm)
-    for name, rows in tables(killed).items():
-        assert rows == expected[name], name
-    for round in (1, 2):
-        folder = f"checkpoints/round-{round}"
-        assert hash_weights(killed.workspace / folder) == hash_weights(calm.workspace / folder)
-    print(f"{kills} kills, tables equal")
+
+def wait_for_work(project: Project, process: psutil.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((project.workspace / ".selfalign/jobs").glob("*/progress.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
 def test_a_killed_run_leaves_no_process_behind(project: Project) -> None:
     project.write(rounds=1)
     process = project.start("run", "run.yaml")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((project.workspace / ".selfalign/jobs").glob("*/progress.json")):
-        time.sleep(0.05)
+    wait_for_work(project, process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
-    process.kill()  # the run alone: its stage process must notice by itself
+    process.kill()  # the run alone: its stage process and the one that forked it must notice by themselves
     process.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
@@ -91,9 +68,7 @@ def test_a_killed_run_leaves_no_process_behind(project: Project) -> None:
 def test_a_polite_stop_can_be_resumed(project: Project, number: int) -> None:
     project.write(rounds=1)
     process = project.start("run", "run.yaml")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((project.workspace / ".selfalign/jobs").glob("*/progress.json")):
-        time.sleep(0.05)
+    wait_for_work(project, process)
     process.send_signal(number)
     assert process.wait(60) != 0
     done = project.selfalign("run", "run.yaml")

@@ -7,17 +7,15 @@ table by table and weight by weight, with an undisturbed run. Prints what it saw
 from __future__ import annotations
 
 import argparse
-import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,15 +26,6 @@ from tests.tiny_model import make_tiny_model
 TABLES = ("prompts", "candidates", "judgements", "pairs", "evaluations")
 #: Everything that says when or how often rather than what.
 _UNTIMED = "exclude (created_at)"
-
-
-@dataclass
-class Outcome:
-    """What a run that was killed came to."""
-
-    kills: int
-    repeated_batches: int
-    seconds: float
 
 
 def tables(project: Project) -> dict[str, list[dict[str, object]]]:
@@ -69,85 +58,69 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def made_batches(project: Project) -> int:
-    """Batches that stage processes began, counted in a trace that outlives kills."""
+def batches_begun(project: Project) -> int:
+    """Batches that stage processes of all starts began; the trace outlives kills."""
     trace = project.folder / "trace.log"
-    return len(trace.read_bytes().splitlines()) if trace.exists() else 0
+    return trace.read_text().split().count("batch_begun") if trace.exists() else 0
 
 
-def disturbed_run(
-    project: Project, kills: int, moments: random.Random, whole: float, say: Callable[[str], None]
-) -> Outcome:
+def disturb(project: Project, kills: int, moments: random.Random, whole: float) -> int:
     """Start, kill at a random moment, start again ... until ``kills`` are done or the run is; then let it end.
+
+    Returns how often it was killed.
 
     Raises:
         AssertionError: a start ended otherwise than by a kill or in success.
     """
-    done, started = 0, time.monotonic()
+    done = 0
     while done < kills:
         process = project.start("run", "run.yaml")
         try:
-            # A start-up's time and more, so that most starts get work done and are cut anywhere in it.
-            process.wait(timeout=moments.uniform(0.02, 0.4) * whole)
+            # From too early for anything to be done to about half a run, so that every part of one is cut.
+            process.wait(timeout=moments.uniform(0.05, 0.5) * whole)
         except subprocess.TimeoutExpired:
             kill_tree(process)
             done += 1
             continue
         assert process.returncode == 0, (project.folder / "start.log").read_text()[-3000:]
         break
-    final = project.selfalign("run", "run.yaml")
+    final = project.selfalign("run", "run.yaml", timeout=3600)
     assert final.returncode == 0, final.stderr
-    needed = project.sql("select sum(rows_out) n from stages where stage in ('generate', 'answer')")
-    say(f"{done} kills, {needed[0]['n']} answers in the end, {time.monotonic() - started:.0f} s")
-    return Outcome(done, 0, time.monotonic() - started)
+    return done
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--embedded", action="store_true", help="the 135M model and a smaller number of prompts")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="selfalign-torture-") as scratch, prefect_server(Path(scratch)) as api:
-        return torture(Path(scratch), api, arguments.kills, arguments.seed, embedded=arguments.embedded)
+def torture(folder: Path, model: Path, api: str, kills: int, seed: int, **settings: Any) -> None:
+    """Runs killed ``kills`` times in all, each compared with an undisturbed one.
 
-
-def torture(folder: Path, api: str, kills: int, seed: int, *, embedded: bool = False) -> int:
-    """Exit code 0 where every run's tables and weights equal the undisturbed one's."""
-    model = Path("smollm2-135m-instruct") if embedded else make_tiny_model(folder / "model")
+    Raises:
+        AssertionError: a table or a model differs, or a kill cost more than one batch.
+    """
     calm = Project(folder / "calm", model, api)
-    calm.write(**(EMBEDDED if embedded else {}))
+    calm.write(**settings)
     started = time.monotonic()
     done = calm.selfalign("run", "run.yaml", timeout=3600)
-    if done.returncode != 0:
-        print(done.stderr)
-        return 1
-    whole, batches = time.monotonic() - started, made_batches(calm)
+    assert done.returncode == 0, done.stderr
+    whole, batches = time.monotonic() - started, batches_begun(calm)
     print(f"undisturbed: {whole:.0f} s, {batches} batches", flush=True)
     moments, total, repeated, number = random.Random(seed), 0, 0, 0
     while total < kills:
         number += 1
         killed = Project(folder / f"killed-{number}", model, api)
-        killed.write(**(EMBEDDED if embedded else {}))
-        outcome = disturbed_run(
-            killed, min(kills - total, 10), moments, whole, lambda text: print(f"run {number}: {text}", flush=True)
-        )
-        again = made_batches(killed) - batches
-        total, repeated = total + outcome.kills, repeated + again
+        killed.write(**settings)
+        here = disturb(killed, kills - total, moments, whole)
+        again = batches_begun(killed) - batches
+        total, repeated = total + here, repeated + again
         wrong = differences(calm, killed)
-        print(f"run {number}: {again} batches made again, {'EQUAL' if not wrong else 'DIFFERENT: ' + ', '.join(wrong)}",
-              flush=True)  # fmt: skip
-        if wrong or again > outcome.kills:
-            return 1
-        if total < kills:
-            subprocess.run(["rm", "-rf", str(killed.folder)], check=True)
-    print(f"{total} kills in {number} runs: tables and weights equal; {repeated} batches made again in all")
-    return 0
+        print(f"run {number}: {here} kills, {again} batches begun again, {'DIFFERENT: ' if wrong else 'equal'}"
+              f"{', '.join(wrong)}", flush=True)  # fmt: skip
+        assert not wrong, f"run {number} differs in {wrong}; it is in {killed.folder}"
+        assert 0 <= again <= here
+        shutil.rmtree(killed.folder)
+    print(f"{total} kills in {number} runs: tables and weights equal; {repeated} batches begun again in all")
 
 
-#: A round that the 135M model can be killed in for some minutes.
+#: Two rounds that keep the 135M model busy for some minutes.
 EMBEDDED = {
-    "rounds": 2,
     "prompts": {"per_round": 8, "only_constrained": True, "languages": ["en"]},
     "generate": {
         "candidates": 3, "temperature": 0.8, "top_p": 0.95, "max_tokens": 32,
@@ -157,6 +130,24 @@ EMBEDDED = {
     "train": {"id": "dpo", "learning_rate": 2e-5, "batch_size": 4, "micro_batch_size": 2, "nll_weight": 0.5},
 }  # fmt: skip
 
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--embedded", action="store_true", help="the 135M model instead of the tiny one")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="selfalign-torture-"))
+    home = folder / "prefect"
+    home.mkdir()
+    with prefect_server(home) as api:
+        if arguments.embedded:
+            model, settings = Path("smollm2-135m-instruct"), EMBEDDED
+        else:
+            model, settings = make_tiny_model(folder / "model"), {}
+        torture(folder, model, api, arguments.kills, arguments.seed, **settings)
+    shutil.rmtree(folder)
+
+
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
-    sys.exit(main())
+    main()

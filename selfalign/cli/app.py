@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import inspect, setup, start
+from selfalign.cli import inspect, setup, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -34,6 +34,7 @@ def root(version: Annotated[bool, typer.Option("--version", callback=_version, i
 app.command()(start.run)
 app.command()(inspect.status)
 app.command()(inspect.sql)
+app.command()(verify.verify)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

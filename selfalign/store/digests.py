@@ -30,19 +30,19 @@ _NOT_IDENTITY = frozenset({("checkpoints", "path"), ("checkpoints", "n_bytes")})
 _SCHEMAS: Mapping[str, pa.Schema] = {TABLES[kind]: arrow_schema(kind) for kind in TABLES}
 
 
-def digest_sql(table_name: str, columns: Collection[str]) -> str:
-    """SQL expression for the digest of a row of ``table_name`` that has ``columns`` (others count as NULL)."""
+def digest_sql(table_name: str, columns: Collection[str] | None = None) -> str:
+    """SQL expression for the digest of a row of ``table_name``; columns that are not in ``columns`` count as NULL."""
     fields = sorted(
-        (field for field in _SCHEMAS[table_name] if field.name in columns and not _is_free(table_name, field.name)),
+        (
+            field
+            for field in _SCHEMAS[table_name]
+            if (columns is None or field.name in columns) and (table_name, field.name) not in _NOT_IDENTITY
+        ),
         key=lambda field: str(field.name),
     )
     members = ", ".join(f"'{field.name}': {_exact(field)}" for field in fields)
     # A merge patch drops members that are null.
     return f"substr(sha256(json_merge_patch('{{}}', to_json({{{members}}}))::VARCHAR), 1, 32)"
-
-
-def _is_free(table_name: str, column: str) -> bool:
-    return (table_name, column) in _NOT_IDENTITY
 
 
 def _exact(field: pa.Field) -> str:

@@ -1,19 +1,23 @@
 """Re-checks a run: files against hashes, rows against one another, and the chain from prompt to checkpoint.
 
-Reads only, each query through a connection of its own, so that a run that is writing goes on in between.
-What a running round has not finished yet is not missed.
+Reads only, over connections that are given back after a moment, so that a run that is writing goes on in
+between. What a running round has not finished yet is not missed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from selfalign.checks.chain import chain
-from selfalign.checks.content import digests, ids, uncovered
+from selfalign.checks.content import digests, ids
 from selfalign.checks.findings import Finding, Query
 from selfalign.checks.ledger import ledger
 from selfalign.checks.references import references
@@ -26,6 +30,8 @@ from selfalign.rounds import stages_of
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
+#: Longest that queries share a connection; a writer waits no longer than for this and one query.
+_HOLD_S = 0.2
 _COUNTED = ("rounds", "prompts", "candidates", "judgements", "pairs", "unary_labels", "checkpoints")
 
 
@@ -48,22 +54,48 @@ def verify(workspace: Workspace, *, hashes: bool = True) -> Report:
     """
     started = time.monotonic()
     store = Store(workspace.store_path)
-    query: Query = store.query
     run = store.get_run()
-    findings = [
-        *(weights(query, workspace.path, _initial(run), hashes=hashes) if run else []),
-        *chain(query),
-        *references(query),
-        *rules(query),
-        *ledger(query, _expected_stages(query, run) if run else {}),
-        *digests(query),
-        *ids(query, run),
-    ]
-    counts = {table: int(query(f"SELECT count(*) AS n FROM {table}", ())["n"][0].as_py()) for table in _COUNTED}
-    return Report(tuple(findings), counts, uncovered(query), hashes, time.monotonic() - started)
+    # Not over a shared connection: reading files takes long, and nobody may write meanwhile.
+    files = weights(store.query, workspace.path, _initial(run), hashes=hashes) if run else []
+    with _short_reads(store) as query:
+        changed, uncovered = digests(query)
+        findings = [
+            *files,
+            *chain(query),
+            *references(query),
+            *rules(query),
+            *ledger(query, _expected_stages(query, run) if run else {}),
+            *changed,
+            *ids(query, run),
+        ]
+        counted = ", ".join(f"(SELECT count(*) FROM {table}) AS {table}" for table in _COUNTED)
+        counts = query(f"SELECT {counted}", ()).to_pylist()[0]
+    return Report(tuple(findings), counts, uncovered, hashes, time.monotonic() - started)
 
 
-def _initial(run: Mapping[str, Any]) -> Any:
+@contextlib.contextmanager
+def _short_reads(store: Store) -> Iterator[Query]:
+    """Queries that share a connection for a moment: opening one takes longer than most of them do."""
+    held = contextlib.ExitStack()
+    connection: Any = None
+    opened = 0.0
+
+    def query(sql: str, params: Sequence[Any]) -> pa.Table:
+        nonlocal connection, opened
+        if connection is None:
+            connection, opened = held.enter_context(store.read()), time.monotonic()
+        relation = connection.sql(sql, params=list(params)) if params else connection.sql(sql)
+        table = relation.to_arrow_table()
+        if time.monotonic() - opened > _HOLD_S:
+            held.close()
+            connection = None
+        return table
+
+    with held:
+        yield query
+
+
+def _initial(run: Mapping[str, Any]) -> Path | None:
     return local_model(str(json.loads(run["config"]).get("model", "")))
 
 

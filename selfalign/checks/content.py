@@ -18,34 +18,31 @@ _CHUNK = 100_000
 _DOUBTFUL = 1000
 
 
-def digests(query: Query) -> list[Finding]:
-    """Rows that are not what was written, in the run's tables and in those of its branches."""
+def digests(query: Query) -> tuple[list[Finding], dict[str, int]]:
+    """Rows that are not what was written, in the run's tables and in those of its branches.
+
+    Also the number of rows without a digest, by table: they are older than digests, and only their ids are checked.
+    """
+    sizes = " UNION ALL ".join(
+        f"SELECT '{table}' AS name, '{table.removeprefix('archived_')}' AS kind, coalesce(max(rowid) + 1, 0) AS stop, "
+        f"count(*) - count(digest) AS uncovered FROM {table}"
+        for kind in DIGESTED
+        for table in (kind, f"archived_{kind}")
+    )
     found: list[Finding] = []
-    for table, identity in DIGESTED.items():
-        for prefix in ("", "archived_"):
-            for first in range(0, _end(query, prefix + table), _CHUNK):
-                found += broken(query, [_changed(prefix + table, table, identity, first)])
-    return found
+    uncovered: dict[str, int] = {}
+    for row in query(f"SELECT * FROM ({sizes}) WHERE stop > 0", ()).to_pylist():
+        if row["uncovered"]:
+            uncovered[row["name"]] = row["uncovered"]
+        for first in range(0, row["stop"], _CHUNK):
+            found += broken(query, [_changed(row["name"], row["kind"], first)])
+    return found, uncovered
 
 
-def uncovered(query: Query) -> dict[str, int]:
-    """Rows without a digest, by table: they were written before there were any, and only their ids are checked."""
-    counts = {
-        prefix + table: query(f"SELECT count(*) AS n FROM {prefix}{table} WHERE digest IS NULL", ())["n"][0].as_py()
-        for table in DIGESTED
-        for prefix in ("", "archived_")
-    }
-    return {table: count for table, count in counts.items() if count}
-
-
-def _end(query: Query, table: str) -> int:
-    return int(query(f"SELECT coalesce(max(rowid) + 1, 0) AS n FROM {table}", ())["n"][0].as_py())
-
-
-def _changed(table: str, kind: str, identity: str, first: int) -> Rule:
+def _changed(table: str, kind: str, first: int) -> Rule:
     return Rule(
         "changed", table,
-        f"SELECT {identity} AS row_id, round, 'rowid ' || rowid AS place, "
+        f"SELECT {DIGESTED[kind]} AS row_id, round, 'rowid ' || rowid AS place, "
         f"'a column was changed after the row was written' AS what FROM {table} "
         f"WHERE rowid >= {first} AND rowid < {first + _CHUNK} AND digest <> {digest_sql(kind)}",
     )  # fmt: skip

@@ -100,7 +100,8 @@ def _unknown() -> Iterator[Rule]:
         ("evaluations", "metric || '/' || split"),
     ):  # fmt: skip
         yield Rule(
-            "unknown_round", table,
+            "unknown_round",
+            table,
             f"SELECT {identity} AS row_id, r.round, NULL AS place, 'there is no such round' AS what "
             f"FROM {table} r ANTI JOIN rounds t USING (round)",
         )

@@ -118,4 +118,3 @@ def _put_back(row: dict[str, Any]) -> str:
     if row["of_branch"] is not None:
         return f"{_PUT_BACK}; without them the branch cannot be taken up again"
     return f"{_PUT_BACK}, or train the round again: selfalign resume RUN --from-round {row['round'] - 1}"
-

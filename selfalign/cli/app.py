@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import history, inspect, setup, sql, start
+from selfalign.cli import history, inspect, setup, sql, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -38,6 +38,7 @@ app.command()(history.branches)
 app.command()(history.rollback)
 app.command()(inspect.status)
 app.command()(sql.sql)
+app.command()(verify.verify)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

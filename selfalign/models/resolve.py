@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.errors import ModelError
-from selfalign.models.embedded import EMBEDDED_NAME, fetch
+from selfalign.models.embedded import EMBEDDED_NAME, cache_root, fetch, is_complete
 
 #: Names that mean the embedded default model.
 _EMBEDDED_NAMES = (EMBEDDED_NAME, "embedded")
@@ -50,6 +50,22 @@ def resolve_model(name: str, *, progress: bool = True) -> Path:
     if _looks_like_path(name):
         raise ModelError(f"{name}: no such folder (looked for {path.absolute()}); {_REMEDY}")
     return check_folder(_from_hub(name))
+
+
+def local_model(name: str) -> Path | None:
+    """The folder that :func:`resolve_model` would give, if it is on this machine; nothing is fetched."""
+    if name in _EMBEDDED_NAMES:
+        folder = cache_root() / "models" / EMBEDDED_NAME
+        return folder if is_complete(folder) else None
+    path = Path(name).expanduser()
+    if path.is_dir() or _looks_like_path(name):
+        return path if path.is_dir() else None
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
+    except Exception:  # not in the cache, or no hub name at all: the library's errors are not one family
+        return None
 
 
 def check_folder(path: Path) -> Path:

@@ -65,6 +65,8 @@ def opened(path: Path, *, read_only: bool, timeout: float, config: Mapping[str, 
         if not config:
             _settle(connection)
         yield connection
+    except duckdb.Error as error:
+        raise (damaged(path, error) if is_damage(error) else error) from None
     finally:
         _close(connection)
 
@@ -110,6 +112,16 @@ def first_line(error: BaseException) -> str:
 def is_disk_full(error: BaseException) -> bool:
     # DuckDB wraps the operating system's words in several exception classes (IO, Transaction, Fatal).
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the file itself is at fault: DuckDB opens a damaged file, and finds out when it reads a block."""
+    internal = isinstance(error, duckdb.InternalException | duckdb.FatalException | duckdb.SerializationException)
+    return "orrupt" in str(error) or "checksum" in str(error) or (internal and not is_disk_full(error))
+
+
+def damaged(path: Path, error: BaseException) -> StoreError:
+    return StoreError(f"{path}: damaged or unreadable ({first_line(error)}); restore the file from a copy")
 
 
 def disk_full(path: Path) -> StageFailed:
@@ -216,4 +228,4 @@ def _cannot_open(path: Path, error: duckdb.Error) -> StoreError:
     for words, explain in known:
         if words in str(error):
             return StoreError(f"{path}: {explain()}")
-    return StoreError(f"{path}: damaged or unreadable ({text}); restore the file from a copy")
+    return damaged(path, error)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from selfalign.errors import StageFailed
 from selfalign.store.arrow import from_table, to_table
 from selfalign.store.connection import first_line
+from selfalign.store.digests import DIGESTED, digest_sql
 from selfalign.types import TABLES, Row
 
 R = TypeVar("R")
@@ -90,7 +91,7 @@ class Transaction:
         before = self._count(table_name) if replaced else 0
         self.connection.register("incoming_rows", table)
         try:
-            written = self.execute(_insert_statement(table_name))[0][0]
+            written = self.execute(_insert_statement(table_name, table.column_names))[0][0]
         except duckdb.ConstraintException as error:
             raise StageFailed(f"{self._path}: a row for {table_name} was refused: {first_line(error)}") from None
         finally:
@@ -170,15 +171,18 @@ class Transaction:
         return int(self.execute(f"SELECT count(*) FROM {table_name}")[0][0])
 
 
-def _insert_statement(table_name: str) -> str:
+def _insert_statement(table_name: str, columns: Sequence[str]) -> str:
     if table_name in _REPLACED:
         return f"INSERT OR REPLACE INTO {table_name} BY NAME SELECT * FROM incoming_rows"
+    # Rows copied from another store bring the digest they were written with.
+    digested = table_name in DIGESTED and "digest" not in columns
+    wanted = f"*, {digest_sql(table_name, columns)} AS digest" if digested else "*"
     if identity := _UNINDEXED.get(table_name):
         return (
-            f"INSERT INTO {table_name} BY NAME SELECT DISTINCT ON ({identity}) * FROM incoming_rows "
-            f"ANTI JOIN {table_name} USING ({identity})"
+            f"INSERT INTO {table_name} BY NAME SELECT {wanted} FROM (SELECT DISTINCT ON ({identity}) * "
+            f"FROM incoming_rows ANTI JOIN {table_name} USING ({identity}))"
         )
-    return f"INSERT INTO {table_name} BY NAME SELECT * FROM incoming_rows ON CONFLICT DO NOTHING"
+    return f"INSERT INTO {table_name} BY NAME SELECT {wanted} FROM incoming_rows ON CONFLICT DO NOTHING"
 
 
 def query(connection: Any, sql: str, params: Sequence[Any] = ()) -> pa.Table:

@@ -1,0 +1,69 @@
+"""From prompt to checkpoint: every row was made by the weights that its round says."""
+
+from __future__ import annotations
+
+from selfalign.checks.findings import Finding, Query, Rule, broken
+
+#: Weights that this run has had in its hands.
+_KNOWN = "(SELECT weights_hash FROM rounds UNION ALL SELECT parent_hash FROM rounds)"
+
+
+def chain(query: Query) -> list[Finding]:
+    """Breaks in M_0 -> candidates -> judgements -> M_1 -> ... as the hashes in the rows have it."""
+    return broken(query, _RULES)
+
+
+_RULES = (
+    Rule(
+        "parent", "rounds",
+        "SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, 'started from weights ' || r.parent_hash || ', "
+        "but round ' || p.round || ' ended with ' || p.weights_hash AS what "
+        "FROM rounds r JOIN rounds p ON p.round = r.round - 1 WHERE r.parent_hash <> p.weights_hash",
+    ),
+    Rule(
+        "no_parent", "rounds",
+        "SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, 'there is no round ' || (r.round - 1) AS what "
+        "FROM rounds r ANTI JOIN rounds p ON p.round = r.round - 1 WHERE r.round > 0",
+    ),
+    Rule(
+        "made_by_other_weights", "candidates",
+        "SELECT c.candidate_id AS row_id, c.round, c.split AS place, 'was made by weights ' || c.weights_hash || "
+        "', the round''s are ' || CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END AS what "
+        "FROM candidates c JOIN rounds r USING (round) "
+        "WHERE c.weights_hash <> CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END",
+    ),
+    Rule(
+        "judged_by_other_weights", "judgements",
+        "SELECT j.judgement_id AS row_id, j.round, 'judge ' || j.judge AS place, 'was made by weights ' || "
+        "j.weights_hash || ', the round started from ' || r.parent_hash AS what "
+        "FROM judgements j JOIN rounds r USING (round) WHERE j.weights_hash <> r.parent_hash",
+    ),
+    Rule(
+        "not_the_rounds_checkpoint", "checkpoints",
+        "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, 'has weights ' || k.weights_hash || ' from ' || "
+        "coalesce(k.parent_id, 'none') || ', the round has ' || r.weights_hash || ' from ' || r.parent_hash AS what "
+        "FROM checkpoints k JOIN rounds r USING (round) "
+        "WHERE k.weights_hash <> r.weights_hash OR k.parent_id <> r.parent_hash",
+    ),
+    Rule(
+        "no_checkpoint", "rounds",
+        "SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, "
+        "'ended with weights ' || r.weights_hash || ' that no checkpoint has' AS what "
+        "FROM rounds r ANTI JOIN checkpoints k ON k.round = r.round AND k.weights_hash = r.weights_hash "
+        "WHERE r.round > 0 AND r.weights_hash IS NOT NULL",
+    ),
+    Rule(
+        "unknown_reference", "checkpoints",
+        "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
+        "'was trained against reference ' || k.reference_hash || ', which no round of this run has' AS what "
+        f"FROM checkpoints k WHERE k.reference_hash IS NOT NULL AND k.reference_hash NOT IN (SELECT weights_hash "
+        f"FROM {_KNOWN} WHERE weights_hash IS NOT NULL)",
+    ),
+    Rule(
+        "other_reference", "rounds",
+        "SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, 'names reference ' || r.reference_hash || "
+        "', its checkpoint ' || k.reference_hash AS what "
+        "FROM rounds r JOIN checkpoints k ON k.round = r.round AND k.weights_hash = r.weights_hash "
+        "WHERE r.reference_hash <> k.reference_hash",
+    ),
+)  # fmt: skip

@@ -1,0 +1,107 @@
+"""The ledger and the tables tell the same story: what is done is there, and what is there was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from selfalign.checks.findings import Finding, Query, Rule, broken, remake
+
+#: Stage -> (table, id, condition) of the rows it makes, for row ``r`` of the table.
+_MADE = {
+    "prompts": ("prompts", "prompt_id", "true"),
+    "generate": ("candidates", "candidate_id", "r.split = 'train'"),
+    "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
+    "pair": ("pairs", "pair_id", "true"),
+    "train": ("checkpoints", "checkpoint_id", "true"),
+}
+#: The attempt that counts for a stage is the one started last.
+_CURRENT = "(SELECT * FROM stages QUALIFY row_number() OVER (PARTITION BY round, stage ORDER BY started_at DESC) = 1)"
+
+
+def ledger(query: Query, expected: Mapping[int, Sequence[str]]) -> list[Finding]:
+    """Stages that a finished round lacks (``expected``: its stages by round), and rows and counts that disagree."""
+    return [*_unfinished(query, expected), *broken(query, [*_counts(), *_unknown()])]
+
+
+def _unfinished(query: Query, expected: Mapping[int, Sequence[str]]) -> list[Finding]:
+    # One query: between two of them a run may finish a stage.
+    rows = query(
+        f"SELECT r.round, s.stage, s.status FROM rounds r LEFT JOIN {_CURRENT} s USING (round) "
+        "WHERE r.status = 'done' ORDER BY r.round, s.started_at",
+        (),
+    ).to_pylist()
+    states: dict[int, dict[str, str]] = {}
+    for row in rows:
+        states.setdefault(row["round"], {})[row["stage"]] = row["status"]
+    return [
+        Finding(
+            "round_not_done", "rounds", str(round), f"round {round}, {stage}",
+            f"the round is done, its stage '{stage}' is {found.get(stage, 'not in the ledger')}", remake(round),
+        )
+        for round, found in states.items()
+        for stage in dict.fromkeys([*expected.get(round, ()), *(name for name in found if name is not None)])
+        if found.get(stage) != "done"
+    ]  # fmt: skip
+
+
+def _counts() -> Iterator[Rule]:
+    for stage, (table, _, condition) in _MADE.items():
+        if stage == "pair":
+            continue
+        yield _count_rule(stage, f"SELECT r.round, count(*) AS n FROM {table} r WHERE {condition} GROUP BY r.round")
+    # A builder may make labels instead of pairs, and its line counts what it made.
+    yield Rule(
+        "rows_out", "stages",
+        "SELECT s.round || '/pair' AS row_id, s.round, 'pair' AS place, 'says ' || s.rows_out || ' rows, there are ' || "
+        "n_pairs || ' pairs and ' || n_labels || ' labels' AS what FROM (SELECT *, "
+        "(SELECT count(*) FROM pairs p WHERE p.round = t.round) AS n_pairs, "
+        "(SELECT count(*) FROM unary_labels u WHERE u.round = t.round) AS n_labels "
+        f"FROM {_CURRENT} t WHERE t.stage = 'pair' AND t.status = 'done') s "
+        "WHERE s.rows_out NOT IN (n_pairs, n_labels, n_pairs + n_labels)",
+    )  # fmt: skip
+    # Members of a composite judge write rows too; the line counts those of the judge itself.
+    yield Rule(
+        "rows_out", "stages",
+        "WITH made AS (SELECT j.round, j.judge_hash, count(*) AS n FROM judgements j "
+        "SEMI JOIN candidates c ON c.candidate_id = j.candidate_id AND c.split = 'train' GROUP BY ALL) "
+        "SELECT s.round || '/judge' AS row_id, s.round, 'judge' AS place, 'says ' || s.rows_out || ' rows, no judge has "
+        "as many (' || coalesce((SELECT string_agg(n, ', ' ORDER BY n) FROM made m WHERE m.round = s.round), '0') "
+        f"|| ')' AS what FROM {_CURRENT} s ANTI JOIN made m ON m.round = s.round AND m.n = s.rows_out "
+        "WHERE s.stage = 'judge' AND s.status = 'done'",
+    )  # fmt: skip
+    for stage, condition in (("log_ratio", "="), ("evaluate", "<>")):
+        made = f"SELECT round, count(*) AS n FROM evaluations WHERE metric {condition} 'log_ratio_vs_m0' GROUP BY round"
+        # Figures may be added beside those of the stage.
+        yield _count_rule(stage, made, "<")
+
+
+def _count_rule(stage: str, made: str, wrong: str = "<>") -> Rule:
+    return Rule(
+        "rows_out", "stages",
+        f"WITH made AS ({made}) SELECT s.round || '/{stage}' AS row_id, s.round, '{stage}' AS place, "
+        f"'says ' || s.rows_out || ' rows, there are ' || coalesce(m.n, 0) AS what "
+        f"FROM {_CURRENT} s LEFT JOIN made m USING (round) "
+        f"WHERE s.stage = '{stage}' AND s.status = 'done' AND coalesce(m.n, 0) {wrong} s.rows_out",
+    )  # fmt: skip
+
+
+def _unknown() -> Iterator[Rule]:
+    """Rows of a round or stage that was never started."""
+    made = [*_MADE.items(), ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL"))]
+    for stage, (table, identity, condition) in made:
+        yield Rule(
+            "unknown_stage", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{stage}' AS place, "
+            f"'the ledger knows no stage ''{stage}'' in this round' AS what "
+            f"FROM {table} r ANTI JOIN stages s ON s.round = r.round AND s.stage = '{stage}' WHERE {condition}",
+        )  # fmt: skip
+    for table, identity in (
+        ("judgements", "judgement_id"), ("selections", "selection_id"), ("unary_labels", "label_id"),
+        ("evaluations", "metric || '/' || split"),
+    ):  # fmt: skip
+        yield Rule(
+            "unknown_round",
+            table,
+            f"SELECT {identity} AS row_id, r.round, NULL AS place, 'there is no such round' AS what "
+            f"FROM {table} r ANTI JOIN rounds t USING (round)",
+        )

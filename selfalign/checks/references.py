@@ -1,0 +1,102 @@
+"""Every id that a row names exists, belongs where the row says, and is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from selfalign.checks.findings import Finding, Query, Rule, broken
+
+#: (table, its id, column that names a candidate).
+_CANDIDATE_COLUMNS = (
+    ("judgements", "judgement_id", "candidate_id"),
+    ("selections", "selection_id", "candidate_id"),
+    ("pairs", "pair_id", "chosen_id"),
+    ("pairs", "pair_id", "rejected_id"),
+    ("unary_labels", "label_id", "candidate_id"),
+)
+#: (table, its id, round of the prompt it belongs to, split of that prompt).
+_PROMPT_COLUMNS = (
+    ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
+    ("selections", "selection_id", "r.round", "'train'"),
+    ("pairs", "pair_id", "r.round", "'train'"),
+    ("unary_labels", "label_id", "r.round", "'train'"),
+)
+
+
+def references(query: Query) -> list[Finding]:
+    """Dangling and crossed references, and ids that are there twice."""
+    return broken(query, [*_unknown_candidates(), *_foreign_candidates(), *_unknown_prompts(), *_twice(), *_gaps()])
+
+
+def _unknown_candidates() -> Iterator[Rule]:
+    for table, identity, column in _CANDIDATE_COLUMNS:
+        yield Rule(
+            "unknown_candidate", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
+            f"'there is no candidate ' || r.{column} AS what "
+            f"FROM {table} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
+        )  # fmt: skip
+
+
+def _foreign_candidates() -> Iterator[Rule]:
+    """The candidate is there, but of another prompt, round or split."""
+    for table, identity, column in _CANDIDATE_COLUMNS:
+        other = "c.round <> r.round"
+        if table != "judgements":  # held-out answers are judged too
+            other += " OR c.prompt_id <> r.prompt_id OR c.split <> 'train'"
+        yield Rule(
+            "foreign_candidate", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' is of "
+            f"round ' || c.round || ', ' || c.split || ' prompt ' || c.prompt_id AS what "
+            f"FROM {table} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
+        )  # fmt: skip
+
+
+def _unknown_prompts() -> Iterator[Rule]:
+    for table, identity, round_, split in _PROMPT_COLUMNS:
+        yield Rule(
+            "unknown_prompt", table,
+            f"SELECT r.{identity} AS row_id, r.round, 'prompt_id' AS place, 'there is no ' || {split} || ' prompt ' "
+            f"|| r.prompt_id || ' in round ' || {round_} AS what FROM {table} r ANTI JOIN prompts p "
+            f"ON p.prompt_id = r.prompt_id AND p.round = {round_} AND p.split = {split}",
+        )  # fmt: skip
+    yield Rule(
+        "held_out_prompt_trained_on", "prompts",
+        "SELECT t.prompt_id AS row_id, t.round, 'train' AS place, 'is a held-out prompt as well' AS what "
+        "FROM prompts t SEMI JOIN prompts h ON h.prompt_id = t.prompt_id AND h.split = 'held_out' "
+        "WHERE t.split = 'train'",
+    )  # fmt: skip
+
+
+def _twice() -> Iterator[Rule]:
+    """Tables without a primary key; DuckDB keeps the other ids unique."""
+    for table, identity in (("candidates", "candidate_id"), ("judgements", "judgement_id")):
+        yield Rule(
+            "twice", table,
+            f"SELECT {identity} AS row_id, min(round) AS round, NULL AS place, "
+            f"'the id is there ' || count(*) || ' times' AS what FROM {table} GROUP BY {identity} HAVING count(*) > 1",
+        )  # fmt: skip
+    yield Rule(
+        "sample_twice", "candidates",
+        "SELECT max(candidate_id) AS row_id, round, split || ' prompt ' || prompt_id AS place, "
+        "'sample ' || sample_idx || ' is there ' || count(*) || ' times' AS what "
+        "FROM candidates GROUP BY round, split, prompt_id, sample_idx HAVING count(DISTINCT candidate_id) > 1",
+    )  # fmt: skip
+
+
+def _gaps() -> Iterator[Rule]:
+    """A finished stage made the same number of samples for every prompt: its own ledger line says how many."""
+    for stage, split, prompt_round in (("generate", "train", "s.round"), ("answer", "held_out", "0")):
+        yield Rule(
+            "samples_missing", "prompts",
+            f"WITH wanted AS (SELECT s.round, p.prompt_id, s.rows_out // s.rows_in AS samples FROM stages s "
+            f"JOIN prompts p ON p.round = {prompt_round} AND p.split = '{split}' "
+            f"WHERE s.stage = '{stage}' AND s.status = 'done' AND s.rows_in > 0 AND s.rows_out % s.rows_in = 0), "
+            f"had AS (SELECT round, prompt_id, list(sample_idx ORDER BY sample_idx) AS present FROM candidates "
+            f"WHERE split = '{split}' GROUP BY round, prompt_id) "
+            f"SELECT w.prompt_id AS row_id, w.round, '{stage}' AS place, 'has samples ' || "
+            f"coalesce(to_json(h.present)::VARCHAR, '[]') || ', not 0 to ' || (w.samples - 1) AS what "
+            f"FROM wanted w LEFT JOIN had h USING (round, prompt_id) "
+            f"WHERE list_distinct(h.present) IS NULL OR len(h.present) <> w.samples OR h.present[1] <> 0 "
+            f"OR h.present[-1] <> w.samples - 1",
+        )  # fmt: skip

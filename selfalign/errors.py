@@ -43,6 +43,10 @@ class StageFailed(SelfAlignError):
     """A stage stopped; what it finished is kept and the run can be resumed."""
 
 
+class DiskFull(StageFailed):
+    """A write found no room; what was finished before is kept, and the same command goes on once there is room."""
+
+
 class EmptyStage(StageFailed):
     """A stage yielded nothing that the next one could honestly use: the input or settings are at fault."""
 

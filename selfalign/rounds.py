@@ -24,7 +24,7 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome, run_stage
 
 #: What may differ between two starts of one run: more rounds do not change those already made.
-_FREE_TO_CHANGE = {"rounds", "workspace", "device"}
+_FREE_TO_CHANGE = {"rounds", "workspace", "device", "keep"}
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:

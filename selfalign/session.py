@@ -14,6 +14,7 @@ from selfalign.errors import BadInput
 from selfalign.preflight import check
 from selfalign.progress import Reporter
 from selfalign.rounds import open_run
+from selfalign.space import full_disk_explained
 from selfalign.stages.context import RunContext
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
@@ -30,7 +31,7 @@ def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
     workspace = Workspace(config.workspace_path())
     fresh = not workspace.path.exists()
     workspace.create()
-    with workspace.lock():
+    with full_disk_explained(workspace.path), workspace.lock():
         for what in workspace.reap():
             reporter.note(f"ended {what}, left by an earlier start")
         context = RunContext(config, workspace, Store(workspace.store_path), reporter)

@@ -14,6 +14,7 @@ commits it, and ids make a second commit harmless.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -108,20 +109,25 @@ class JobFolder:
     def emit(self, number: int, rows: Sequence[Row]) -> None:
         """Hand over a finished batch: fsynced and renamed, so that it counts as done from here on."""
         aside = self.batches / f".{number:06d}.{os.getpid()}"
-        aside.mkdir(parents=True)
         by_table: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_table[TABLES[type(row)]].append(row)
-        for table, members in by_table.items():
-            _write_arrow(aside / f"{table}.arrow", to_table(members))
+        try:
+            aside.mkdir(parents=True)
+            for table, members in by_table.items():
+                _write_arrow(aside / f"{table}.arrow", to_table(members))
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)  # on a full disk half a batch would only take room
+            raise
         aside.rename(self.batches / f"{number:06d}")
         sync(self.batches)
 
     def report(self, progress: Progress) -> None:
-        # Renamed but not synced: it is only for people, and comes often.
+        # Renamed but not synced: it is only for people, and comes often. Nor is a full disk its business.
         aside = self.path / ".progress"
-        aside.write_text(json.dumps(progress.__dict__))
-        aside.replace(self.path / "progress.json")
+        with contextlib.suppress(OSError):
+            aside.write_text(json.dumps(progress.__dict__))
+            aside.replace(self.path / "progress.json")
 
     def fail(self, error: BaseException) -> None:
         name = type(error).__name__ if isinstance(error, SelfAlignError) else "StageFailed"

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from selfalign.errors import StageFailed
 from selfalign.progress import Reporter
+from selfalign.space import EXIT_DISK_FULL, disk_full
 from selfalign.stages.jobs import JobFolder
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
@@ -83,6 +84,8 @@ def supervise(
         _kill_group(process)
         raise
     if process.returncode != 0:
+        if process.returncode == EXIT_DISK_FULL and folder.error() is None:
+            raise disk_full(folder.path)
         raise folder.error() or StageFailed(_died(label, process.returncode, log))
     folder.remove()
     return new

@@ -21,7 +21,8 @@ from typing import Any
 
 import duckdb
 
-from selfalign.errors import StageFailed, StoreError
+from selfalign.errors import StoreError
+from selfalign.space import disk_full, is_disk_full
 
 _FIRST_WAIT_S = 0.01
 _LONGEST_WAIT_S = 0.25
@@ -74,15 +75,6 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-def is_disk_full(error: BaseException) -> bool:
-    # DuckDB wraps the operating system's words in several exception classes (IO, Transaction, Fatal).
-    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
-
-
-def disk_full(path: Path) -> StageFailed:
-    return StageFailed(f"{path}: the disk is full, the last batch was not stored; free some space, then run again")
-
-
 def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -> Any:
     if not path.is_file():
         raise StoreError(f"{path}: no store here; 'selfalign run CONFIG' makes one")
@@ -93,6 +85,8 @@ def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -
             try:
                 return duckdb.connect(str(path), read_only=read_only, config=config)
             except duckdb.Error as error:
+                if is_disk_full(error):  # a write-ahead log to be replayed may need room
+                    raise disk_full(path) from None
                 if not _is_locked(error):
                     raise _cannot_open(path, error) from None
                 if time.monotonic() + wait > deadline:

@@ -39,6 +39,10 @@ class WorkspaceBusy(BadInput):
     """Another process holds the workspace."""
 
 
+class WeightsNotKept(BadInput):
+    """Weights that are asked for were removed, compressed, or only restored approximately."""
+
+
 class StageFailed(SelfAlignError):
     """A stage stopped; what it finished is kept and the run can be resumed."""
 

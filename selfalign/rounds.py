@@ -19,6 +19,7 @@ from pathlib import Path
 import selfalign
 from selfalign.config import RunConfig
 from selfalign.errors import ConfigError
+from selfalign.retention import apply_retention
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome, run_stage
@@ -60,6 +61,7 @@ def begin_round(context: RunContext, round: int) -> None:
 def end_round(context: RunContext, round: int) -> None:
     if _status(context, round) != "done":
         context.store.put_round(round, status="done")
+    apply_retention(context, round)
 
 
 def _status(context: RunContext, round: int) -> str | None:

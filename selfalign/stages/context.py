@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfalign import kept
 from selfalign.config import RunConfig
-from selfalign.errors import StageFailed, WeightsMismatch
+from selfalign.errors import StageFailed, WeightsMismatch, WeightsNotKept
 from selfalign.identity import hash_tokenizer, hash_weights
 from selfalign.models.resolve import resolve_model
 from selfalign.progress import Reporter
@@ -19,11 +20,26 @@ from selfalign.workspace import Workspace
 
 @dataclass(frozen=True)
 class Model:
-    """Weights on disk and what they are."""
+    """Weights and what they are, also where the weights themselves are not on disk any more."""
 
-    path: Path
+    folder: Path
     weights_hash: str
     tokenizer_hash: str
+    #: What the round was trained to; differs from ``weights_hash`` where these are an approximation of it.
+    original_hash: str
+    #: Why the weights cannot be loaded, if they cannot.
+    absent: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder, to load from.
+
+        Raises:
+            WeightsNotKept: the weights are not there, or not to be used.
+        """
+        if self.absent:
+            raise WeightsNotKept(self.absent)
+        return self.folder
 
 
 class RunContext:
@@ -56,7 +72,12 @@ class RunContext:
         """
         if round not in self._models:
             path = resolve_model(self.config.model) if round == 0 else self._checkpoint_path(round)
-            model = Model(path, hash_weights(path), hash_tokenizer(path))
+            record = kept.read(path) if round else None
+            if record is not None:
+                self._models[round] = self._reduced(path, record)
+                return self._models[round]
+            weights_hash = hash_weights(path)
+            model = Model(path, weights_hash, hash_tokenizer(path), weights_hash)
             recorded = self.store.query("select weights_hash from rounds where round = ?", (round,)).to_pylist()
             if recorded and recorded[0]["weights_hash"] not in (None, model.weights_hash):
                 raise WeightsMismatch(
@@ -65,6 +86,24 @@ class RunContext:
                 )
             self._models[round] = model
         return self._models[round]
+
+    def forget(self, round: int) -> None:
+        """Look at M_round's folder again when it is asked for next: its weights were reduced or restored."""
+        self._models.pop(round, None)
+
+    def _reduced(self, path: Path, record: kept.Kept) -> Model:
+        """M_round where its weights are not as they were trained: known by their hash, and perhaps not loadable."""
+        tokenizer, original = hash_tokenizer(path), record.weights_hash
+        why = kept.explain(record, self.workspace.path)
+        if record.form != "approximate":
+            return Model(path, original, tokenizer, original, why)
+        found = hash_weights(path)
+        if found != record.restored_hash:
+            raise WeightsMismatch(f"{path}: holds weights {found[:12]}, neither M{record.round}'s nor their approximation")
+        begun = self.store.query("select parent_hash from rounds where round = ?", (record.round + 1,)).to_pylist()
+        if begun and begun[0]["parent_hash"] == original:  # the next round began from the exact ones
+            return Model(path, original, tokenizer, original, why)
+        return Model(path, found, tokenizer, original, None if self.config.keep.allow_lossy else why)
 
     def _checkpoint_path(self, round: int) -> Path:
         found = self.store.rows(Checkpoint, "round = ?", (round,))

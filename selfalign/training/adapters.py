@@ -44,7 +44,7 @@ def rebuilt_hash(parent: Path, checkpoint: Path) -> str:
     Raises:
         ModelError: as :func:`rebuild`.
     """
-    return _with_merged(parent, checkpoint, tensors.content_hash)
+    return str(_with_merged(parent, checkpoint, tensors.content_hash))
 
 
 def rebuild(parent: Path, checkpoint: Path, target: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from selfalign.errors import StageFailed
 from selfalign.identity import hash_weights
 from selfalign.training import checkpoints
+from selfalign.space import folder_bytes
 from selfalign.training.checkpoints import (
     check_disk,
-    folder_bytes,
     mark_complete,
     newest_complete,
     out_of_space_is_clear,

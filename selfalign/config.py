@@ -132,7 +132,9 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _adapters_exist(self) -> RunConfig:
         if self.keep.form == "adapter" and getattr(self.train, "method", "full") != "lora":
-            raise ValueError("keep.as: adapter needs train.method: lora; without an adapter there is only full or bitdelta")
+            raise ValueError(
+                "keep.as: adapter needs train.method: lora; without an adapter there is only full or bitdelta"
+            )
         return self
 
     @model_validator(mode="after")

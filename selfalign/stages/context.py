@@ -99,7 +99,9 @@ class RunContext:
             return Model(path, original, tokenizer, original, why)
         found = hash_weights(path)
         if found != record.restored_hash:
-            raise WeightsMismatch(f"{path}: holds weights {found[:12]}, neither M{record.round}'s nor their approximation")
+            raise WeightsMismatch(
+                f"{path}: holds weights {found[:12]}, neither M{record.round}'s nor their approximation"
+            )
         begun = self.store.query("select parent_hash from rounds where round = ?", (record.round + 1,)).to_pylist()
         if begun and begun[0]["parent_hash"] == original:  # the next round began from the exact ones
             return Model(path, original, tokenizer, original, why)

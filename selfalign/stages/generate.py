@@ -62,7 +62,9 @@ def run(context: RunContext, round: int, sampling: Sampling) -> StageOutcome:
     expected = len(prompts) * sampling.samples
     if len(done) < expected:
         if sampling.model_round == round and model.original_hash != model.weights_hash:
-            raise WeightsNotKept(f"round {round}: M{round} itself is to answer, and only an approximation of it is left")
+            raise WeightsNotKept(
+                f"round {round}: M{round} itself is to answer, and only an approximation of it is left"
+            )
         supervise(
             folder, _spec(context, round, sampling, model, done), {"prompts": prompts},
             workspace=context.workspace, store=context.store, reporter=context.reporter,

@@ -38,12 +38,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can go. ``name`` is a path in the workspace, a branch, or a round; ``n_bytes`` a close estimate."""
+    """One thing that can go. ``n_bytes`` is a close estimate; ``paths`` are below the workspace."""
 
     kind: Kind
     name: str
     why: str
     n_bytes: int
+    paths: tuple[str, ...] = ()
 
 
 def find(context: RunContext, options: Options) -> list[Item]:
@@ -79,7 +80,7 @@ def remove(context: RunContext, items: Sequence[Item]) -> Iterator[tuple[Item, i
         elif item.kind == "branch":
             yield item, _remove_branch(context, item.name)
         elif item.kind != "store":
-            yield item, _remove_path(root / item.name)
+            yield item, sum(_remove_path(root / path) for path in item.paths)
     # Last, as the rows of branches are gone only now.
     for item in items:
         if item.kind == "store" or (item.kind == "branch" and not any(i.kind == "store" for i in items)):
@@ -123,9 +124,11 @@ def _jobs(context: RunContext) -> Iterator[Item]:
 
 def _old(context: RunContext, older_than: float) -> Iterator[Item]:
     workspace, limit = context.workspace, time.time() - older_than
-    for path in sorted(workspace.logs.glob("*.log")):
-        if path.stat().st_mtime <= limit:
-            yield _item(context, "log", path, "older than --older-than")
+    logs = [path for path in sorted(workspace.logs.glob("*.log")) if path.stat().st_mtime <= limit]
+    if logs:
+        names = tuple(str(path.relative_to(workspace.path)) for path in logs)
+        size = sum(path.stat().st_size for path in logs)
+        yield Item("log", f"{len(logs)} files in {workspace.logs.name}", "older than --older-than", size, names)
     files = [path for path in workspace.prefect.rglob("*") if path.is_file()]
     if files and max(path.stat().st_mtime for path in files) <= limit:
         yield _item(context, "prefect", workspace.prefect, "history of Prefect's embedded server")
@@ -182,7 +185,8 @@ def _branch_folders(context: RunContext, branch: str) -> list[Path]:
 
 
 def _item(context: RunContext, kind: Kind, path: Path, why: str) -> Item:
-    return Item(kind, str(path.relative_to(context.workspace.path)), why, folder_bytes(path))
+    name = str(path.relative_to(context.workspace.path))
+    return Item(kind, name, why, folder_bytes(path), (name,))
 
 
 # -- removing ------------------------------------------------------------------------------------

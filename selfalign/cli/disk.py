@@ -41,7 +41,15 @@ def gc(
     from selfalign.cleanup import Options
 
     options = Options(_seconds(older_than), branches)
-    reports = [_collect(w, options, dry_run=dry_run, yes=yes, as_json=json_) for w in _chosen(run, all_)]
+    reports = []
+    for workspace in _chosen(run, all_):
+        try:
+            reports.append(_collect(workspace, options, dry_run=dry_run, yes=yes, as_json=json_))
+        except WorkspaceBusy as busy:
+            if not all_:
+                raise
+            print(f"left alone: {busy}", file=sys.stderr)
+            reports.append({"run": str(workspace.path), "items": [], "bytes": 0, "removed": False})
     if json_:
         print(json.dumps(reports))
 
@@ -115,32 +123,27 @@ def _chosen(run: Path | None, every: bool) -> list[Workspace]:
 
 
 def _collect(workspace: Workspace, options: Options, *, dry_run: bool, yes: bool, as_json: bool) -> dict[str, Any]:
-    """One run's report, and its removal; a run that another process holds is left alone."""
+    """List one run's items and, where agreed, remove them; raises WorkspaceBusy where another process holds it."""
     from selfalign.cleanup import find, remove
     from selfalign.space import shown
 
     report: dict[str, Any] = {"run": str(workspace.path), "items": [], "bytes": 0, "removed": False}
-    try:
-        with workspace.lock():
-            context = _opened(workspace)
-            items = find(context, options)
-            _list(workspace, items, as_json)
-            report |= {"items": [asdict(item) for item in items], "bytes": sum(item.n_bytes for item in items)}
-            if dry_run or not items or not _agreed(items, yes, as_json):
-                return report
-            workspace.reap()
-            freed = 0
-            for item, n_bytes in remove(context, items):
-                freed += n_bytes
-                if not as_json:
-                    print(f"  {item.kind} {item.name}: {shown(n_bytes)} freed")
+    with workspace.lock():
+        context = _opened(workspace)
+        items = find(context, options)
+        _list(workspace, items, as_json)
+        report |= {"items": [asdict(item) for item in items], "bytes": sum(item.n_bytes for item in items)}
+        if dry_run or not items or not _agreed(items, yes, as_json):
+            return report
+        workspace.reap()
+        freed = 0
+        for item, n_bytes in remove(context, items):
+            freed += n_bytes
             if not as_json:
-                print(f"{workspace.path}: {shown(freed)} freed")
-            return {**report, "bytes": freed, "removed": True}
-    except WorkspaceBusy as busy:
-        if as_json:
-            return {**report, "skipped": str(busy)}
-        raise
+                print(f"  {item.kind} {item.name}: {shown(n_bytes)} freed")
+        if not as_json:
+            print(f"{workspace.path}: {shown(freed)} freed")
+        return {**report, "bytes": freed, "removed": True}
 
 
 def _list(workspace: Workspace, items: Sequence[Item], as_json: bool) -> None:

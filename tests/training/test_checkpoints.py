@@ -12,8 +12,8 @@ import pytest
 
 from selfalign.errors import StageFailed
 from selfalign.identity import hash_weights
-from selfalign.training import checkpoints
 from selfalign.space import folder_bytes
+from selfalign.training import checkpoints
 from selfalign.training.checkpoints import (
     check_disk,
     mark_complete,

@@ -24,8 +24,8 @@ Kind = Literal["half-written", "replaced", "job", "log", "prefect", "weights", "
 _JOB = re.compile(r"round-(\d+)-(\w+)")
 #: Files that were being written aside: `.config.yaml.4711`, `.store.duckdb.1f3a...`.
 _ASIDE = re.compile(r"\..+\.\d+|\.store\.duckdb\..+")
-#: Below this a smaller store is not worth copying it.
-_WORTH_COMPACTING = 1 << 20
+#: Below this, and this share of the file, a smaller store is not worth copying it; a fresh one has some room too.
+_WORTH_COMPACTING, _WORTH_COMPACTING_SHARE = 4 << 20, 0.2
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,11 @@ def remove(context: RunContext, items: Sequence[Item]) -> Iterator[tuple[Item, i
         DiskFull: no room to compress weights, or to copy the store; what was removed before stays removed.
     """
     root = context.workspace.path
-    if any(item.kind == "weights" for item in items):
-        retention.finish_interrupted(context)
-    reduced: dict[int, int] | None = None
+    reduced: dict[str, int] = {}
     for item in items:
         if item.kind == "weights":
-            if reduced is None:
-                done = retention.reduce_checkpoints(context, newest_round(context))
-                reduced = {entry.round: entry.n_bytes for entry in done}
-            yield item, reduced.get(int(item.name.removeprefix("M")), item.n_bytes)
+            reduced = reduced or _reduce(context)
+            yield item, reduced.get(item.name, 0)
         elif item.kind == "branch":
             yield item, _remove_branch(context, item.name)
         elif item.kind != "store":
@@ -157,7 +153,8 @@ def _branches(context: RunContext) -> Iterator[Item]:
 
 def _store(context: RunContext) -> Iterator[Item]:
     free = reclaimable_bytes(context.workspace.store_path)
-    if free >= _WORTH_COMPACTING:
+    size = context.workspace.store_path.stat().st_size
+    if free >= max(_WORTH_COMPACTING, _WORTH_COMPACTING_SHARE * size):
         yield Item("store", context.workspace.store_path.name, "room of deleted rows", free)
 
 
@@ -190,6 +187,14 @@ def _item(context: RunContext, kind: Kind, path: Path, why: str) -> Item:
 
 
 # -- removing ------------------------------------------------------------------------------------
+
+
+def _reduce(context: RunContext) -> dict[str, int]:
+    """Model -> bytes freed; all at once, as one checkpoint's form depends on the others'."""
+    folders = {f"M{round}": context.workspace.path / row.path for round, row in retention.checkpoints(context).items()}
+    before = {name: folder_bytes(folder) for name, folder in folders.items()}
+    retention.reduce_checkpoints(context, newest_round(context))
+    return {name: before[name] - folder_bytes(folder) for name, folder in folders.items()}
 
 
 def _remove_path(path: Path) -> int:

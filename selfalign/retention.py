@@ -68,13 +68,15 @@ def reduce_checkpoints(context: RunContext, newest: int) -> list[Reduced]:
     """As :func:`apply_retention`, also finishing what an earlier policy had begun."""
     finish_interrupted(context)
     _verify_adapters(context)
-    return [_reduce(context, change) for change in _changes(context, newest)]
+    changes = decide(context.config.keep, held(context), needed_rounds(context, newest))
+    return [_reduce(context, change) for change in changes]
 
 
 def allowed(context: RunContext, newest: int) -> list[Reduced]:
-    """What :func:`reduce_checkpoints` would do; changes nothing."""
+    """What :func:`reduce_checkpoints` would do if every adapter rebuilds its weights; changes nothing."""
     found = []
-    for change in _changes(context, newest):
+    hopeful = held(context, unverified=True)
+    for change in decide(context.config.keep, hopeful, needed_rounds(context, newest)):
         folder = checkpoint_folder(context, change.round)
         whole = folder_bytes(folder)
         left = {"adapter": folder_bytes(folder / adapters.FOLDER), "bitdelta": whole // 8}.get(change.form, 0)
@@ -95,15 +97,17 @@ def checkpoint_folder(context: RunContext, round: int) -> Path:
     return context.workspace.path / row.path
 
 
-def held(context: RunContext) -> list[Held]:
-    """Every checkpoint as it lies on disk now."""
+def held(context: RunContext, *, unverified: bool = False) -> list[Held]:
+    """Every checkpoint as it lies on disk now; with ``unverified``, adapters count before they were tried."""
     values = _values(context)
     found = []
     for round, row in sorted(checkpoints(context).items()):
         folder = context.workspace.path / row.path
         record = kept.read(folder)
         form: Present = record.form if record else "full"
-        found.append(Held(round, form, _verdict(folder) is True, values.get(round)))
+        verdict = _verdict(folder)
+        usable = verdict is True or (unverified and verdict is None and adapters.is_there(folder))
+        found.append(Held(round, form, usable, values.get(round)))
     return found
 
 
@@ -141,10 +145,6 @@ def finish_interrupted(context: RunContext) -> None:
 
 
 # -- reducing ------------------------------------------------------------------------------------
-
-
-def _changes(context: RunContext, newest: int) -> list[Change]:
-    return decide(context.config.keep, held(context), needed_rounds(context, newest))
 
 
 def _values(context: RunContext) -> Mapping[int, float]:

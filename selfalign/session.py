@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 
 from selfalign.config import RunConfig
+from selfalign.disk import check_room
 from selfalign.errors import BadInput
 from selfalign.preflight import check
 from selfalign.progress import Reporter
@@ -36,8 +37,9 @@ def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
             reporter.note(f"ended {what}, left by an earlier start")
         context = RunContext(config, workspace, Store(workspace.store_path), reporter)
         try:
-            check(context)
+            found = check(context)
             open_run(context)
+            check_room(context, found)
         except BadInput:
             if fresh:  # a config that cannot run leaves nothing behind
                 shutil.rmtree(workspace.path, ignore_errors=True)

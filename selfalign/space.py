@@ -44,7 +44,7 @@ def folder_bytes(folder: Path) -> int:
     for root, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(root, name)).st_size  # noqa: PTH118 (twice as fast on big trees)
+                total += os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118 (twice as fast)
             except OSError:  # removed meanwhile
                 continue
     return total

@@ -13,7 +13,7 @@ It is lossy: restored weights are other weights, with another hash.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,11 @@ class Report:
     delta_error: float
     #: Hash of the weights that :func:`restore` gives.
     restored_hash: str
+
+
+def is_signed(name: str, shape: Sequence[int], *, embeddings: bool = False) -> bool:
+    """Whether a tensor is kept as one bit a weight: a matrix that is no embedding or head, unless those are asked for."""
+    return len(shape) == 2 and (embeddings or not any(part in name for part in _EMBEDDINGS))
 
 
 def compress(base: Path, checkpoint: Path, target: Path, *, embeddings: bool = False) -> Report:
@@ -96,7 +101,7 @@ def _plan(before: Weights, after: Weights, embeddings: bool) -> tuple[dict[str, 
     for name, spec in after.specs.items():
         if torch.equal(before[name], after[name]):
             continue
-        if len(spec.shape) == 2 and (embeddings or not any(part in name for part in _EMBEDDINGS)):
+        if is_signed(name, spec.shape, embeddings=embeddings):
             signed.append(name)
             specs[name + _SIGN] = Spec("U8", (math.ceil(math.prod(spec.shape) / 8),))
             specs[name + _SCALE] = Spec("F32", (1,))

@@ -89,23 +89,24 @@ def required_bytes(parent: Path, save_state: bool) -> int:
 
 def _parameters(folder: Path) -> int:
     """Number of stored weights, read from the safetensors headers."""
-    return sum(prod(entry["shape"]) for entry in _headers(folder))
+    return sum(prod(entry["shape"]) for _, entry in headers(folder))
 
 
 def stored_dtype(folder: Path) -> str:
     """The safetensors name of the dtype most weights in ``folder`` have: "F32", "BF16" or "F16"."""
     counts: dict[str, int] = {}
-    for entry in _headers(folder):
+    for _, entry in headers(folder):
         counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + prod(entry["shape"])
     return max(counts, key=lambda name: counts[name])
 
 
-def _headers(folder: Path) -> Iterator[dict[str, Any]]:
+def headers(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and header entry (dtype, shape) of every tensor in ``folder``; no weights are read."""
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             header: dict[str, Any] = json.loads(handle.read(length))
-        yield from (entry for name, entry in header.items() if name != "__metadata__")
+        yield from ((name, entry) for name, entry in header.items() if name != "__metadata__")
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -113,7 +114,7 @@ def check_disk(folder: Path, needed: int) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise DiskFull(
-            f"{folder}: the disk is too full, training needs {shown(needed)} and {shown(free)} are free; "
+            f"{folder}: the disk is full: training needs {shown(needed)}, {shown(free)} are free; "
             "free some space (selfalign gc shows what can go), set train.save_every to none, or put the workspace elsewhere"
         )
 

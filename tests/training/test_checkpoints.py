@@ -137,7 +137,7 @@ def test_sizes(tiny_model: Path) -> None:
 
 def test_a_disk_too_small_is_said_before_work_starts(tmp_path: Path) -> None:
     check_disk(tmp_path / "not" / "yet", needed=1)
-    with pytest.raises(StageFailed, match=r"needs 1000000 TB and .* are free"):
+    with pytest.raises(StageFailed, match=r"needs 1000000 TB, .* are free"):
         check_disk(tmp_path / "not" / "yet", needed=10**18)
 
 

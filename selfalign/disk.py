@@ -93,7 +93,7 @@ def shortage(context: RunContext, lines: Sequence[Need]) -> str | None:
             parts = ", ".join(f"{line.what} {shown(line.peak)}" for line in biggest)
             return (
                 f"{nearest_existing(members[0].path)}: the run will need up to {shown(total)} more on this disk ({parts}), "
-                f"{shown(free)} are free; free {shown(total - free)}, {_advice(context, members)}"
+                f"{shown(free)} are free; free {shown(total - free)}, or {_advice(context, members)}"
             )
     return None
 

@@ -91,6 +91,7 @@ def test_too_little_room_is_one_line_that_says_what_to_change(
     short = {"candidates": 2, "max_tokens": 8}
     config = context(tmp_path / "run", tiny_model, rounds=1000, generate=short, prompts={"per_round": 1})
     check_room(config, preflight(tiny_model))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")  # a server of its own needs no room here
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: Usage(10**9, 0, 5_000_000))
     with pytest.raises(
         BadInput, match=r"checkpoints of 1000 rounds .*5\.0 MB are free.*keep\.checkpoints: last"

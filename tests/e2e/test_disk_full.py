@@ -1,11 +1,12 @@
 """The disk fills up at a given moment: one line, exit code 1, and the same command goes on once there is room.
 
-One run goes through all moments, one after the other. MOMENTS=all tries every one, EMBEDDED=1 with Prefect's own
-embedded server on the full disk too; by default the suite tries a few.
+One run goes through all moments, one after the other. MOMENTS=all tries every one (MOMENTS=8,9,12 those), EMBEDDED=1
+has Prefect's own embedded server on the full disk too; by default the suite tries a few.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from selfalign.identity import hash_weights
+from selfalign.space import folder_bytes
 from selfalign.store.store import read_sql
 from tests.e2e.conftest import Project
 from tests.e2e.test_kill import TABLES, kill_tree
@@ -78,12 +80,18 @@ def fill(folder: Path, left: int) -> Path:
     return filler
 
 
+def chosen_moments() -> list[tuple[str, int]]:
+    wanted = os.environ.get("MOMENTS", ",".join(map(str, FEW)))
+    return MOMENTS if wanted == "all" else [MOMENTS[int(number)] for number in wanted.split(",")]
+
+
 def test_a_disk_that_fills_up_at_any_moment_costs_nothing_but_a_new_start(
     tmp_path: Path, tiny_model: Path, small_disk: Path, prefect_api: str
 ) -> None:
-    moments = MOMENTS if os.environ.get("MOMENTS") == "all" else [MOMENTS[i] for i in FEW]
+    moments = chosen_moments()
     calm = Project(tmp_path / "calm", tiny_model, prefect_api)
     calm.write(rounds=1)
+    planned = json.loads(calm.selfalign("plan", "run.yaml", "--json").stdout)
     undisturbed = calm.start("run", "run.yaml")
     project = Project(tmp_path / "project", tiny_model, None if os.environ.get("EMBEDDED") else prefect_api)
     workspace = small_disk / "run"
@@ -95,6 +103,8 @@ def test_a_disk_that_fills_up_at_any_moment_costs_nothing_but_a_new_start(
         assert undisturbed.wait(300) == 0, (calm.folder / "start.log").read_text()
     finally:
         kill_tree(undisturbed)
+    real, kept = folder_bytes(calm.workspace), sum(line["kept"] for line in planned["disk"])
+    assert 0.5 * kept < real < 1.05 * kept, f"planned {kept}, in fact {real}"
     assert met >= len(moments) / 2, "most moments must have been met, or this shows nothing"
     done = project.selfalign("run", "run.yaml")
     assert done.returncode == 0, done.stderr

@@ -86,7 +86,7 @@ def _same_initial_model(context: RunContext) -> None:
         return
     if recorded[0]["weights_hash"] not in (None, context.initial.weights_hash):
         raise WeightsMismatch(
-            f"{context.initial.path}: these are not the weights that this run began with (hash "
+            f"{context.initial.folder}: these are not the weights that this run began with (hash "
             f"{context.initial.weights_hash[:12]}, the store has {recorded[0]['weights_hash'][:12]}); put the original "
             f"files back, or name the new model by another path"
         )

@@ -92,6 +92,24 @@ class EvaluateSettings(Settings):
     log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
 
 
+class KeepSettings(Settings):
+    """Which checkpoints stay on disk, and in which form, once no round needs their weights any more.
+
+    Weights that a round needs (the newest ones, fork points) are always kept whole, whatever is set here.
+    """
+
+    checkpoints: Literal["all", "last", "best"] = Field("all", description="which rounds' weights are kept at all")
+    last: int = Field(1, ge=1, description="with checkpoints: last, how many of the newest")
+    best: int = Field(1, ge=1, description="with checkpoints: best, how many of the best")
+    metric: str = Field("pass_rate_strict", description="what best means: a held-out figure, higher is better")
+    form: Literal["full", "adapter", "bitdelta"] = Field(
+        "full", alias="as", description="full; adapter: rebuilt bit for bit; bitdelta: about 1 bit a weight, lossy"
+    )
+    allow_lossy: bool = Field(False, description="let a round start from weights restored from a bitdelta copy")
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -109,6 +127,15 @@ class RunConfig(Settings):
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    keep: KeepSettings = Field(default_factory=KeepSettings)
+
+    @model_validator(mode="after")
+    def _adapters_exist(self) -> RunConfig:
+        if self.keep.form == "adapter" and getattr(self.train, "method", "full") != "lora":
+            raise ValueError(
+                "keep.as: adapter needs train.method: lora; without an adapter there is only full or bitdelta"
+            )
+        return self
 
     @model_validator(mode="after")
     def _engines_can_answer(self) -> RunConfig:
@@ -234,7 +261,7 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
             model = _config_of(data["id"]) or model
-    return list(model.model_fields) if model else []
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
 def _at(data: Any, part: Any) -> Any:

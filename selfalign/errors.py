@@ -39,8 +39,16 @@ class WorkspaceBusy(BadInput):
     """Another process holds the workspace."""
 
 
+class WeightsNotKept(BadInput):
+    """Weights that are asked for were removed, compressed, or only restored approximately."""
+
+
 class StageFailed(SelfAlignError):
     """A stage stopped; what it finished is kept and the run can be resumed."""
+
+
+class DiskFull(StageFailed):
+    """A write found no room; what was finished before is kept, and the same command goes on once there is room."""
 
 
 class EmptyStage(StageFailed):

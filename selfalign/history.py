@@ -90,7 +90,7 @@ def go_back(context: RunContext, stages: Sequence[Place], reason: Reason, detail
         branch = move_to_branch(transaction, stages, reason, detail, config)
         reach("branch_moved")
     reach("branch_made")
-    context.forget_models()
+    context.forget()
     context.reporter.note(f"{in_words(stages)}: set aside as branch {branch}")
     return branch
 

@@ -13,12 +13,13 @@ import pyarrow as pa
 from rich.console import Console
 
 from selfalign.config import RunConfig
+from selfalign.disk import Need, needs, shortage
 from selfalign.preflight import Preflight, check
 from selfalign.progress import Silent
+from selfalign.space import free_bytes, shown
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import needs_engine
 from selfalign.store.store import Store
-from selfalign.training.checkpoints import required_bytes
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
@@ -42,7 +43,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     stages = [*_held_out(config, found, rate), *_round(config, context, found, rate)]
     per_round = sum(s["seconds"] for s in stages if s["stage"] != "answer (M0)")
     total = stages[0]["seconds"] + per_round * config.rounds
-    checkpoint = required_bytes(found.model_path, False)
+    lines = needs(context, found)
     return {
         "run": config.name,
         "workspace": str(workspace.path),
@@ -61,7 +62,9 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         "stages": stages,
         "gflops": rate / 1e9,
         "seconds": total,
-        "bytes": checkpoint * config.rounds,
+        "bytes": sum(line.peak for line in lines),
+        "disk": [_disk_row(line) for line in lines],
+        "shortage": shortage(context, lines),
     }
 
 
@@ -78,10 +81,24 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
     )
     print_table(pa.Table.from_pylist(work["stages"]), console)
+    if work["disk"]:
+        sizes = ("peak", "kept", "free")
+        disk = [{**row, **{name: shown(row[name]) for name in sizes}} for row in work["disk"]]
+        print_table(pa.Table.from_pylist(disk), console)
     console.print(
         f"{work['rounds']} rounds: about {work['seconds'] / 60:.0f} minutes at this machine's {work['gflops']:.0f} GFLOP/s, "
-        f"{work['bytes'] / 1e9:.1f} GB of checkpoints"
+        f"up to {shown(work['bytes'])} more on disk"
     )
+
+
+def _disk_row(line: Need) -> dict[str, Any]:
+    return {
+        "on disk": line.what,
+        "where": str(line.path),
+        "peak": line.peak,
+        "kept": line.kept,
+        "free": free_bytes(line.path),
+    }
 
 
 def _held_out(config: RunConfig, found: Preflight, rate: float) -> list[dict[str, Any]]:

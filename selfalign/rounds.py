@@ -14,6 +14,7 @@ from types import ModuleType
 
 from selfalign.config import RunConfig
 from selfalign.failpoints import reach
+from selfalign.retention import apply_retention
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome, run_stage
@@ -102,6 +103,7 @@ def end_round(context: RunContext, round: int) -> None:
     if _status(context, round) != "done":
         context.store.put_round(round, status="done")
         reach("round_ended")
+    apply_retention(context, round)
 
 
 def rounds_left(context: RunContext) -> list[int]:

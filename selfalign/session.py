@@ -10,11 +10,13 @@ import shutil
 from collections.abc import Iterator
 
 from selfalign.config import RunConfig
+from selfalign.disk import check_room
 from selfalign.errors import BadInput
 from selfalign.history import Ask, OnChange, open_run
 from selfalign.preflight import check
 from selfalign.progress import Reporter
 from selfalign.rounds import rounds_left
+from selfalign.space import full_disk_explained
 from selfalign.stages.context import RunContext
 from selfalign.stages.launch import Launcher
 from selfalign.store.store import Store
@@ -52,10 +54,11 @@ def session(
     workspace = Workspace(config.workspace_path())
     fresh = not workspace.path.exists()
     workspace.create()
-    with held(workspace, config, reporter) as context:
+    with full_disk_explained(workspace.path), held(workspace, config, reporter) as context:
         try:
-            check(context)
+            found = check(context)
             open_run(context, on_change, ask)
+            check_room(context, found)
         except BadInput:
             if fresh:  # a config that cannot run leaves nothing behind
                 shutil.rmtree(workspace.path, ignore_errors=True)

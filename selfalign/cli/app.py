@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import history, inspect, setup, sql, start, verify
+from selfalign.cli import disk, history, inspect, setup, sql, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+checkpoints = typer.Typer(help="The weights that a run has made.", no_args_is_help=True)
 models = typer.Typer(help="The models a run can start from.", no_args_is_help=True)
 
 
@@ -44,3 +45,7 @@ app.command()(setup.init)
 app.command()(setup.methods)
 app.add_typer(models, name="models")
 models.command("fetch")(setup.models_fetch)
+app.command()(disk.gc)
+app.add_typer(checkpoints, name="checkpoints")
+checkpoints.command("list")(disk.checkpoints_list)
+checkpoints.command("restore")(disk.checkpoints_restore)

@@ -27,6 +27,8 @@ def plan(config: ConfigArgument, set_: SetOption = None, json_: JsonOption = Fal
         print(json.dumps(work, default=str))
     else:
         print_plan(work, Console(highlight=False))
+    if work["shortage"]:
+        raise BadInput(work["shortage"])
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Where to put it.", show_default=False)]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from selfalign.errors import WeightsNotKept
 from selfalign.failpoints import reach
 from selfalign.identity import content_id, derive_seed
 from selfalign.stages.context import Model, RunContext
@@ -43,8 +44,10 @@ def held_out_answers(context: RunContext, round: int) -> Sampling:
 
 def fingerprint(context: RunContext, round: int, sampling: Sampling) -> str:
     model = context.weights(sampling.model_round)
+    # Held-out answers are M_t's own; only later rounds may go on from an approximation of it.
+    weights = model.original_hash if sampling.model_round == round else model.weights_hash
     return content_id(
-        sampling.stage, upstream(context, sampling.prompt_round, "prompts"), model.weights_hash, model.tokenizer_hash,
+        sampling.stage, upstream(context, sampling.prompt_round, "prompts"), weights, model.tokenizer_hash,
         sampling.samples, asdict(sampling.params), context.config.generate.system_prompt,
         context.config.generate.engine.model_dump(mode="json"), context.config.dtype,
     )  # fmt: skip
@@ -59,6 +62,10 @@ def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -
     model = context.model(sampling.model_round)
     expected = len(prompts) * sampling.samples
     if len(done) < expected:
+        if sampling.model_round == round and model.original_hash != model.weights_hash:
+            raise WeightsNotKept(
+                f"round {round}: M{round} itself is to answer, and only an approximation of it is left"
+            )
         supervise(
             folder, _spec(context, round, sampling, model, done), {"prompts": prompts},
             context=context, label=f"round {round} {sampling.stage}",

@@ -15,6 +15,7 @@ made again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -120,23 +121,28 @@ class JobFolder:
     def emit(self, number: int, rows: Sequence[Row]) -> None:
         """Hand over a finished batch: fsynced and renamed, so that it counts as done from here on."""
         aside = self.batches / f".{number:06d}.{os.getpid()}"
-        aside.mkdir(parents=True)
         by_table: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_table[TABLES[type(row)]].append(row)
-        for table, members in by_table.items():
-            _write_arrow(aside / f"{table}.arrow", to_table(members))
-        sync(aside)
+        try:
+            aside.mkdir(parents=True)
+            for table, members in by_table.items():
+                _write_arrow(aside / f"{table}.arrow", to_table(members))
+            sync(aside)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)  # on a full disk half a batch would only take room
+            raise
         reach("batch_written")
         aside.rename(self.batches / f"{number:06d}")
         sync(self.batches)
         reach("batch_renamed")
 
     def report(self, progress: Progress) -> None:
-        # Renamed but not synced: it is only for people, and comes often.
+        # Renamed but not synced: it is only for people, and comes often. Nor is a full disk its business.
         aside = self.path / ".progress"
-        aside.write_text(json.dumps(progress.__dict__))
-        aside.replace(self.path / "progress.json")
+        with contextlib.suppress(OSError):
+            aside.write_text(json.dumps(progress.__dict__))
+            aside.replace(self.path / "progress.json")
 
     def fail(self, error: BaseException) -> None:
         name = type(error).__name__ if isinstance(error, SelfAlignError) else "StageFailed"

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from selfalign.errors import StageFailed
 from selfalign.failpoints import reach
+from selfalign.space import EXIT_DISK_FULL, disk_full
 from selfalign.stages.context import RunContext
 from selfalign.stages.jobs import JobFolder
 
@@ -74,6 +75,8 @@ def supervise(
         process.kill()
         raise
     if code != 0:
+        if code == EXIT_DISK_FULL and folder.error() is None:
+            raise disk_full(folder.path)
         raise folder.error() or StageFailed(_died(label, code, log))
     reach("stage_worked")
     return new

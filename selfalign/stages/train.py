@@ -14,12 +14,13 @@ from selfalign.failpoints import reach
 from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weights
 from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
+from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
-from selfalign.training.checkpoints import folder_bytes, publish
+from selfalign.training.checkpoints import publish
 from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
 from selfalign.workspace import MANIFEST, made_by
 

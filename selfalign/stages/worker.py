@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from selfalign.errors import SelfAlignError
+from selfalign.errors import DiskFull, SelfAlignError
+from selfalign.space import EXIT_DISK_FULL, disk_full, is_disk_full
 from selfalign.stages.jobs import JobFolder
 
 #: Job kind -> the function that does the work.
@@ -34,6 +35,16 @@ def _die_with(parent: int) -> None:
     os._exit(3)
 
 
+def _told(folder: JobFolder, error: BaseException) -> int:
+    """Write down why the stage stopped; returns the exit code, which has to do where even that finds no room."""
+    full = is_disk_full(error)
+    try:
+        folder.fail(disk_full(folder.path) if full and not isinstance(error, DiskFull) else error)
+    except OSError as unwritten:
+        return EXIT_DISK_FULL if full or is_disk_full(unwritten) else 1
+    return 1
+
+
 def run_job(path: str) -> int:
     """Do the job in the folder ``path``; returns the process's exit code."""
     folder = JobFolder(Path(path))
@@ -48,8 +59,7 @@ def run_job(path: str) -> int:
     except BaseException as error:
         if not isinstance(error, SelfAlignError):
             logging.exception("the stage stopped")
-        folder.fail(error)
-        return 1
+        return _told(folder, error)
     return 0
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import duckdb
 
-from selfalign.errors import StageFailed, StoreError
+from selfalign.errors import StoreError
+from selfalign.space import disk_full, is_disk_full
 
 _FIRST_WAIT_S = 0.01
 _LONGEST_WAIT_S = 0.25
@@ -109,11 +110,6 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-def is_disk_full(error: BaseException) -> bool:
-    # DuckDB wraps the operating system's words in several exception classes (IO, Transaction, Fatal).
-    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
-
-
 def is_damage(error: BaseException) -> bool:
     """Whether the file itself is at fault: DuckDB opens a damaged file, and finds out when it reads a block."""
     internal = isinstance(error, duckdb.InternalException | duckdb.FatalException | duckdb.SerializationException)
@@ -122,10 +118,6 @@ def is_damage(error: BaseException) -> bool:
 
 def damaged(path: Path, error: BaseException) -> StoreError:
     return StoreError(f"{path}: damaged or unreadable ({first_line(error)}); restore the file from a copy")
-
-
-def disk_full(path: Path) -> StageFailed:
-    return StageFailed(f"{path}: the disk is full, the last batch was not stored; free some space, then run again")
 
 
 def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -> Any:
@@ -143,6 +135,8 @@ def _patiently(path: Path, timeout: float, open_file: Callable[[], Any]) -> Any:
             try:
                 return open_file()
             except duckdb.Error as error:
+                if is_disk_full(error):  # a write-ahead log to be replayed may need room
+                    raise disk_full(path) from None
                 if not _is_locked(error):
                     raise _cannot_open(path, error) from None
                 if time.monotonic() + wait > deadline:

@@ -15,7 +15,8 @@ import duckdb
 
 from selfalign.durable import sync
 from selfalign.errors import StoreError
-from selfalign.store.connection import disk_full, is_disk_full, opened
+from selfalign.space import disk_full, is_disk_full
+from selfalign.store.connection import opened
 
 _HERE = Path(__file__).parent
 SCHEMA = _HERE / "schema.sql"

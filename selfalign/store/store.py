@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from selfalign.durable import sync
 from selfalign.errors import StageFailed
+from selfalign.space import disk_full, is_disk_full
 from selfalign.store import schema
-from selfalign.store.connection import disk_full, is_disk_full, opened, process_lock
+from selfalign.store.connection import opened, process_lock
 from selfalign.store.sql import read_sql
 from selfalign.store.transaction import StageRecord, Status, Transaction, query, select_rows, select_stage
 from selfalign.types import Row

@@ -6,7 +6,6 @@ belongs to, so that a scratch folder used for something else is never continued 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -19,14 +18,13 @@ from typing import Any
 
 from selfalign.durable import sync as _fsync
 from selfalign.durable import write_atomic
-from selfalign.errors import ModelError, StageFailed
+from selfalign.errors import DiskFull, ModelError, StageFailed
 from selfalign.failpoints import reach
 from selfalign.identity import hash_weights
+from selfalign.space import disk_full, folder_bytes, free_bytes, is_disk_full, shown
 
 _MARKER = "COMPLETE.json"
 _PREFIX = "checkpoint-"
-#: How torch and safetensors word a full disk: neither raises OSError.
-_NO_SPACE = ("No space left", "os error 28", "PytorchStreamWriter failed", "unexpected pos", "file write failed")
 
 
 # -- making things durable ---------------------------------------------------------------------
@@ -82,11 +80,6 @@ def _unused(final: Path) -> Path:
 # -- disk space --------------------------------------------------------------------------------
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below ``folder``."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def required_bytes(parent: Path, save_state: bool) -> int:
     """Estimate of what a full training writes: the new folder and, with ``save_state``, two trainer states.
 
@@ -99,35 +92,33 @@ def required_bytes(parent: Path, save_state: bool) -> int:
 
 def _parameters(folder: Path) -> int:
     """Number of stored weights, read from the safetensors headers."""
-    return sum(prod(entry["shape"]) for entry in _headers(folder))
+    return sum(prod(entry["shape"]) for _, entry in headers(folder))
 
 
 def stored_dtype(folder: Path) -> str:
     """The safetensors name of the dtype most weights in ``folder`` have: "F32", "BF16" or "F16"."""
     counts: dict[str, int] = {}
-    for entry in _headers(folder):
+    for _, entry in headers(folder):
         counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + prod(entry["shape"])
     return max(counts, key=lambda name: counts[name])
 
 
-def _headers(folder: Path) -> Iterator[dict[str, Any]]:
+def headers(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and header entry (dtype, shape) of every tensor in ``folder``; no weights are read."""
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             header: dict[str, Any] = json.loads(handle.read(length))
-        yield from (entry for name, entry in header.items() if name != "__metadata__")
+        yield from ((name, entry) for name, entry in header.items() if name != "__metadata__")
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Raise StageFailed where the file system of ``folder`` (which need not exist yet) lacks ``needed`` bytes."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    """Raise DiskFull where the file system of ``folder`` (which need not exist yet) lacks ``needed`` bytes."""
+    free = free_bytes(folder)
     if free < needed:
-        raise StageFailed(
-            f"{folder}: training needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB; "
-            "free some space, set train.save_every to none, or put the workspace elsewhere"
+        raise DiskFull(
+            f"{folder}: the disk is full: training needs {shown(needed)}, {shown(free)} are free; "
+            "free some space (selfalign gc shows what can go), set train.save_every to none, or put the workspace elsewhere"
         )
 
 
@@ -139,22 +130,11 @@ def out_of_space_is_clear(folder: Path, discard: Path) -> Iterator[None]:
     except StageFailed:
         raise
     except Exception as error:
-        if not _is_out_of_space(error):
+        if not is_disk_full(error):
             raise
+        full = disk_full(folder)  # as it was, before the space is given back
         shutil.rmtree(discard, ignore_errors=True)
-        raise StageFailed(
-            f"{folder}: the disk is full; free some space and run again, nothing of the parent was touched"
-        ) from error
-
-
-def _is_out_of_space(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(sign in str(error) for sign in _NO_SPACE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        raise full from error
 
 
 # -- resumable trainer states ------------------------------------------------------------------

@@ -18,6 +18,7 @@ from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
 from selfalign.identity import content_id, hash_weights
 from selfalign.protocols import TrainingJob
+from selfalign.training import adapters
 from selfalign.training.checkpoints import (
     check_disk,
     mark_complete,
@@ -186,9 +187,16 @@ def _read_guards(path: Path) -> dict[str, float] | None:
 
 def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, parent_hash: str, steps: int) -> None:
     """Write the trained weights to ``job.output``, whole and readable, and check that training changed them."""
-    model = merged(trainer.accelerator.unwrap_model(trainer.model))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    adapter = job.scratch / adapters.FOLDER
     with out_of_space_is_clear(job.output, discard=job.output):
-        save_folder(model, job.parent, job.output)
+        if config.method == "lora":
+            # Merged on the CPU, so that the merge can be repeated bit for bit wherever the run is continued.
+            model = model.to("cpu")
+            adapters.save(model, adapter)
+        save_folder(merged(model), job.parent, job.output)
+        if config.method == "lora":
+            shutil.move(adapter, job.output / adapters.FOLDER)
     check_changed(parent_hash, hash_weights(job.output), steps, config.learning_rate)
 
 

@@ -15,7 +15,10 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, "-m", "selfalign", *arguments], capture_output=True, text=True, cwd=cwd)
 
 
-COMMANDS = ("run", "status", "sql", "verify", "plan", "init", "methods", "models fetch")
+COMMANDS = (
+    "run", "resume", "fork", "branches", "rollback", "status", "sql", "verify", "plan", "init", "methods", "models fetch",
+    "gc", "checkpoints list", "checkpoints restore",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

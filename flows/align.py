@@ -6,10 +6,16 @@ stage is done is the store's word alone.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
+import httpx
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
 
+from flows.server import wait_until_healthy
 from selfalign.rounds import begin_round, end_round, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 
@@ -34,10 +40,29 @@ def publish_round_table(context: RunContext) -> None:
 @flow(name="align", validate_parameters=False, persist_result=False)
 def align(context: RunContext) -> None:
     """Run every round that is not done; the caller holds the workspace's lock."""
-    context.workspace.record_children("Prefect's embedded server")
+    _rounds(context, stage, publish_round_table)
+
+
+def _rounds(context: RunContext, stage: Callable[..., object], publish: Callable[[RunContext], object]) -> None:
     for round in range(context.config.rounds + 1):
         begin_round(context, round)
         for name in stages_of(round, context.config):
             stage(context, round, name)
         end_round(context, round)
-        publish_round_table(context)
+        publish(context)
+
+
+def run_rounds(context: RunContext) -> None:
+    """The flow; or the rounds alone, where Prefect's server cannot be had or is lost on the way.
+
+    A run is worth more than its page: what is done is in the store, and doing it again does nothing.
+    """
+    if not wait_until_healthy(os.environ["PREFECT_API_URL"]):
+        context.reporter.note("Prefect's server does not answer; the run goes on without it")
+    else:
+        try:
+            align(context)
+            return
+        except (httpx.HTTPError, PrefectException) as error:
+            context.reporter.note(f"Prefect's server is lost ({type(error).__name__}); the run goes on without it")
+    _rounds(context, run_round_stage, lambda _: None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from selfalign.config import RunConfig
 from selfalign.errors import BadInput
@@ -18,10 +18,16 @@ from selfalign.stages.context import RunContext
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
+#: Something that runs as long as the workspace is held.
+Beside = Callable[[Workspace], contextlib.AbstractContextManager[object]]
+
 
 @contextlib.contextmanager
-def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
+def session(config: RunConfig, reporter: Reporter, beside: Beside | None = None) -> Iterator[RunContext]:
     """The opened run of ``config``, its workspace held until the block ends.
+
+    ``beside`` is entered as soon as the workspace is held, before the checks, and left before the
+    workspace is released: what takes long to start (Prefect's server) starts while the checks are made.
 
     Raises:
         BadInput: the config cannot run; a workspace that was not there before is gone again.
@@ -30,14 +36,17 @@ def session(config: RunConfig, reporter: Reporter) -> Iterator[RunContext]:
     workspace = Workspace(config.workspace_path())
     fresh = not workspace.path.exists()
     workspace.create()
-    with workspace.lock():
+    with workspace.lock(), contextlib.ExitStack() as company:
         for what in workspace.reap():
             reporter.note(f"ended {what}, left by an earlier start")
+        if beside:
+            company.enter_context(beside(workspace))
         context = RunContext(config, workspace, Store(workspace.store_path), reporter)
         try:
             check(context)
             open_run(context)
         except BadInput:
+            company.close()
             if fresh:  # a config that cannot run leaves nothing behind
                 shutil.rmtree(workspace.path, ignore_errors=True)
             raise

@@ -23,6 +23,7 @@ def run(config: ConfigArgument, set_: SetOption = None, json_: JsonOption = Fals
 
 def start(settings: RunConfig, origin: Path, *, as_json: bool) -> None:
     """Bring a run to its last round, with progress on stderr and its rounds on stdout."""
+    from flows.server import prefect_for
     from selfalign.cli.show import print_run
     from selfalign.progress import ConsoleReporter
     from selfalign.session import session
@@ -30,13 +31,10 @@ def start(settings: RunConfig, origin: Path, *, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     reporter = ConsoleReporter()
     try:
-        with session(settings, reporter) as context:
-            from flows.prefect_settings import embed_prefect
+        with session(settings, reporter, prefect_for) as context:
+            from flows.align import run_rounds
 
-            embed_prefect(context.workspace.prefect)
-            from flows.align import align
-
-            align(context)
+            run_rounds(context)
     finally:
         reporter.close()
     print_run(Workspace(settings.workspace_path()), origin, Console(highlight=False), as_json=as_json)

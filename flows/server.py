@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from flows.prefect_settings import embed_prefect
 from selfalign.workspace import Workspace
@@ -28,17 +29,26 @@ from selfalign.workspace import Workspace
 #: A loaded two-core machine that makes its first database needs about 25 s.
 _START_TIMEOUT_S = 120.0
 _WATCH_EVERY_S = 0.5
+#: In a workspace's logs/.
+LOG = "prefect-server.log"
 _PARENT = "SELFALIGN_SERVER_PARENT"
 
 
 class Server:
     """A server process that this process started; it is started again should it die."""
 
-    def __init__(self, workspace: Workspace, *, port: int | None = None, schedules: bool = False) -> None:
-        """``schedules`` turns on the services that fire deployments, and the page."""
+    def __init__(
+        self,
+        log: Path,
+        *,
+        port: int | None = None,
+        schedules: bool = False,
+        started: Callable[[int], None] | None = None,
+    ) -> None:
+        """``schedules`` turns on the services that fire deployments, and the page; ``started`` is told each pid."""
         self.port = port or free_port()
-        self.log = workspace.logs / "prefect-server.log"
-        self._workspace = workspace
+        self.log = log
+        self._tell = started
         self._schedules = schedules
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
@@ -87,7 +97,8 @@ class Server:
                 [*arguments, *(["--schedules"] if self._schedules else [])],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
-        self._workspace.record_process(process.pid, "Prefect's server")
+        if self._tell:
+            self._tell(process.pid)
         return process
 
 
@@ -101,7 +112,7 @@ def prefect_for(workspace: Workspace) -> Iterator[Server | None]:
     if os.environ.get("PREFECT_API_URL"):
         yield None
         return
-    server = Server(workspace)
+    server = Server(workspace.logs / LOG, started=lambda pid: workspace.record_process(pid, "Prefect's server"))
     os.environ["PREFECT_API_URL"] = server.api
     server.start()
     try:

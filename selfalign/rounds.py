@@ -13,6 +13,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,10 +23,13 @@ from selfalign.config import RunConfig
 from selfalign.errors import ConfigError
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
+from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 
 #: What may differ between two starts of one run: more rounds do not change those already made.
-_FREE_TO_CHANGE = {"rounds", "workspace", "device"}
+_FREE_TO_CHANGE = {"rounds", "workspace", "device", "execution"}
+
+_HOLD_A_MODEL = ("judge", "train", "log_ratio")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
@@ -40,11 +45,16 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
     if name in ("generate", "answer"):
         sampling = (generate.training_candidates if name == "generate" else generate.held_out_answers)(context, round)
         fingerprint = generate.fingerprint(context, round, sampling)
-        return run_stage(context, round, name, fingerprint, lambda: generate.run(context, round, sampling))
+        return run_stage(
+            context, round, name, fingerprint, holding_device(context, lambda: generate.run(context, round, sampling))
+        )
     module = {
         "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
     }[name]  # fmt: skip
-    return run_stage(context, round, name, module.fingerprint(context, round), lambda: module.run(context, round))
+    body: Callable[[], StageOutcome] = partial(module.run, context, round)
+    if name in _HOLD_A_MODEL:
+        body = holding_device(context, body)
+    return run_stage(context, round, name, module.fingerprint(context, round), body)
 
 
 def begin_round(context: RunContext, round: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import inspect, setup, start
+from selfalign.cli import inspect, schedule, setup, start
 
 app = typer.Typer(
     name="selfalign",
@@ -32,6 +32,9 @@ def root(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 
 app.command()(start.run)
+app.command()(schedule.serve)
+app.command()(schedule.pause)
+app.command()(schedule.approve)
 app.command()(inspect.status)
 app.command()(inspect.sql)
 app.command()(setup.plan)

@@ -61,7 +61,7 @@ def run(context: RunContext, round: int, sampling: Sampling) -> StageOutcome:
         supervise(
             folder, _spec(context, round, sampling, model, done), {"prompts": prompts},
             workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} {sampling.stage}",
+            label=f"round {round} {sampling.stage}", timeout_s=context.config.execution.stage_timeout_seconds,
         )  # fmt: skip
     figures = context.store.query(
         f"select count(*) n, sum(n_tokens) tokens, avg(n_tokens) mean, avg((finish_reason = 'length')::double) cut "

@@ -82,6 +82,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
         supervise(
             folder, spec, {"prompts": prompts, "candidates": candidates}, workspace=context.workspace,
             store=context.store, reporter=context.reporter, label=f"round {round} judge", hook=stop_if_hopeless,
+            timeout_s=context.config.execution.stage_timeout_seconds,
         )  # fmt: skip
     outcomes = _outcomes(context, round, judge)
     total = sum(outcomes.values())

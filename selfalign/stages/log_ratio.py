@@ -46,7 +46,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
         }
         supervise(
             folder, spec, inputs, workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} log_ratio",
+            label=f"round {round} log_ratio", timeout_s=context.config.execution.stage_timeout_seconds,
         )  # fmt: skip
     figure = context.store.rows(Evaluation, where, (round,))[0]
     return StageOutcome(figure.n, 1, f"mean log-ratio of M{round} to M0: {figure.value:.2f} nats an answer")

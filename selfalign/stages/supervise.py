@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -48,6 +49,7 @@ def supervise(
     reporter: Reporter,
     label: str,
     hook: BatchHook | None = None,
+    timeout_s: float | None = None,
 ) -> int:
     """Start the process for ``spec``, commit its batches as they come, and return the number of new rows.
 
@@ -55,7 +57,8 @@ def supervise(
     spec's "done" depend on them.
 
     Raises:
-        SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died.
+        SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died or
+            took longer than ``timeout_s``.
     """
     folder.prepare(spec, inputs)
     log = workspace.logs / f"{folder.path.name}.log"
@@ -70,6 +73,7 @@ def supervise(
         )
     workspace.record_process(process.pid, label)
     new = 0
+    deadline = time.monotonic() + timeout_s if timeout_s else math.inf
     try:
         while True:
             ended = process.poll() is not None
@@ -78,6 +82,8 @@ def supervise(
                 reporter.update(progress)
             if ended:
                 break
+            if time.monotonic() > deadline:
+                raise StageFailed(f"{label}: not done in execution.stage_timeout_seconds={timeout_s:g}; see {log}")
             time.sleep(_POLL_S)
     except BaseException:
         _kill_group(process)

@@ -71,7 +71,7 @@ def run(context: RunContext, round: int) -> StageOutcome:
                 "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
             },
             workspace=context.workspace, store=context.store, reporter=context.reporter,
-            label=f"round {round} train",
+            label=f"round {round} train", timeout_s=context.config.execution.stage_timeout_seconds,
         )  # fmt: skip
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(

@@ -15,7 +15,7 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, "-m", "selfalign", *arguments], capture_output=True, text=True, cwd=cwd)
 
 
-COMMANDS = ("run", "status", "sql", "plan", "init", "methods", "models fetch")
+COMMANDS = ("run", "serve", "pause", "approve", "status", "sql", "plan", "init", "methods", "models fetch")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,110 @@
+"""A schedule that this process fires: a deployment, and where there is no server one of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from flows.prefect_settings import embed_prefect
+from flows.server import LOG, Server, wait_until_healthy
+from selfalign.errors import BadInput, StageFailed
+from selfalign.workspace import Workspace
+
+#: A firing that was due longer ago than this when ``serve`` starts is missed, not late.
+_MISSED = timedelta(minutes=1)
+
+
+def check_cron(cron: str) -> None:
+    """Hold a cron line against what Prefect takes.
+
+    Raises:
+        BadInput: it takes another.
+    """
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise BadInput(
+            f"--cron {cron!r}: not a cron line; five fields, e.g. '0 2 * * *' for every night at two"
+        ) from None
+
+
+@contextlib.contextmanager
+def scheduling_server(workspace: Workspace, port: int | None) -> Iterator[str]:
+    """The address of the page of a server that fires schedules: the user's, or ours for as long as the block.
+
+    Raises:
+        StageFailed: it does not answer.
+    """
+    if given := os.environ.get("PREFECT_API_URL"):
+        yield given.removesuffix("/api")
+        return
+    # Not recorded in the workspace: each firing would take it for a process left by an earlier start.
+    server = Server(workspace.logs / LOG, port=port, schedules=True)
+    os.environ["PREFECT_API_URL"] = server.api
+    server.start()
+    try:
+        if not wait_until_healthy(server.api):
+            raise StageFailed(f"Prefect's server does not answer at {server.api}; see {server.log}")
+        yield server.page
+    finally:
+        server.stop()
+        del os.environ["PREFECT_API_URL"]
+
+
+def serve(
+    config: Path, overrides: list[str], workspace: Workspace, *, name: str, cron: str | None,
+    interval: timedelta | None, limit: int, port: int | None, ready: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    """Fire the run of ``config`` by ``cron`` or ``interval`` until this process is told to stop.
+
+    ``ready`` is told the page and the deployment's name once the schedule is on.
+    """
+    workspace.create()
+    embed_prefect(workspace.prefect)
+    with scheduling_server(workspace, port) as page:
+        from prefect.flows import EntrypointType
+        from prefect.runner import Runner
+
+        from flows.scheduled import scheduled
+
+        deployment = scheduled.to_deployment(
+            name=name, cron=cron, interval=interval, paused=False, entrypoint_type=EntrypointType.MODULE_PATH,
+            parameters={"config": str(config), "overrides": overrides, "folder": str(Path.cwd())},
+        )  # fmt: skip
+        runner: Any = Runner(name=name, pause_on_shutdown=True, limit=limit)
+        identity = runner.add_deployment(deployment)
+        forget_missed(identity)
+        ready(page, f"{scheduled.name}/{name}")
+        import asyncio
+
+        asyncio.run(runner.start())
+
+
+def forget_missed(deployment: UUID) -> None:
+    """Drop the firings that were due while nobody served: they would come all at once."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterDeploymentId,
+        FlowRunFilterExpectedStartTime,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+
+    missed = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC) - _MISSED),
+    )
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(flow_run_filter=missed):
+            for run in found:
+                client.delete_flow_run(run.id)

@@ -6,6 +6,7 @@ stage is done is the store's word alone.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def rounds_on_page(context: RunContext, last: int) -> str | None:
 
 
 def _rounds(context: RunContext, last: int, run_stage: RunStage, page: Page | None) -> str | None:
+    before, _ = schedule.progress(context.workspace)
     for round in range(last + 1):
         begin_round(context, round)
         for name in stages_of(round, context.config):
@@ -83,7 +85,7 @@ def _rounds(context: RunContext, last: int, run_stage: RunStage, page: Page | No
                 return held
             run_stage(context, round, name)
         end_round(context, round)
-        if page:
+        if page and (before is None or round > before):
             _publish(context, round, page)
     return None
 
@@ -122,7 +124,7 @@ def _hold(context: RunContext, round: int, page: Page | None) -> str | None:
 
 def _publish(context: RunContext, round: int, page: Page) -> None:
     table = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round").to_pylist()
-    page.put("table", "rounds", table, f"Rounds of {context.config.name}")
+    page.put("table", "rounds", json.dumps(table, default=str), f"Rounds of {context.config.name}")
     lost = context.store.query("select * from yields order by round, reason").to_pylist()
     lines = [f"| {row['round']} | {row['reason']} | {row['prompts']} |" for row in lost]
     page.put("markdown", "yields", "\n".join(["| round | outcome | prompts |", "|--:|:--|--:|", *lines]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from flows.prefect_settings import embed_prefect
-from flows.server import LOG, Server, wait_until_healthy
+from flows.server import LOG, Server, serving_file, wait_until_healthy
 from selfalign.errors import BadInput, StageFailed
 from selfalign.workspace import Workspace
 
@@ -19,17 +20,21 @@ from selfalign.workspace import Workspace
 _MISSED = timedelta(minutes=1)
 
 
-def check_cron(cron: str) -> None:
+def check_cron(cron: str, workspace: Workspace) -> None:
     """Hold a cron line against what Prefect takes.
 
     Raises:
-        BadInput: it takes another.
+        BadInput: it takes another; a workspace that was not there before is gone again.
     """
+    fresh = not workspace.path.exists()
+    embed_prefect(workspace.prefect)  # makes its home as it is imported, and must make it there
     from prefect.client.schemas.schedules import CronSchedule
 
     try:
         CronSchedule(cron=cron)
     except ValueError:
+        if fresh:
+            shutil.rmtree(workspace.path, ignore_errors=True)
         raise BadInput(
             f"--cron {cron!r}: not a cron line; five fields, e.g. '0 2 * * *' for every night at two"
         ) from None
@@ -52,8 +57,10 @@ def scheduling_server(workspace: Workspace, port: int | None) -> Iterator[str]:
     try:
         if not wait_until_healthy(server.api):
             raise StageFailed(f"Prefect's server does not answer at {server.api}; see {server.log}")
+        serving_file(workspace).write_text(server.api, encoding="utf-8")
         yield server.page
     finally:
+        serving_file(workspace).unlink(missing_ok=True)
         server.stop()
         del os.environ["PREFECT_API_URL"]
 

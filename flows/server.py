@@ -112,6 +112,10 @@ def prefect_for(workspace: Workspace) -> Iterator[Server | None]:
     if os.environ.get("PREFECT_API_URL"):
         yield None
         return
+    if served := _serving(workspace):
+        os.environ["PREFECT_API_URL"] = served
+        yield None
+        return
     server = Server(workspace.logs / LOG, started=lambda pid: workspace.record_process(pid, "Prefect's server"))
     os.environ["PREFECT_API_URL"] = server.api
     server.start()
@@ -120,6 +124,19 @@ def prefect_for(workspace: Workspace) -> Iterator[Server | None]:
     finally:
         server.stop()
         del os.environ["PREFECT_API_URL"]
+
+
+def serving_file(workspace: Workspace) -> Path:
+    """Holds the address of the server that ``selfalign serve`` runs for a workspace, while it does."""
+    return workspace.prefect / "serving"
+
+
+def _serving(workspace: Workspace) -> str | None:
+    # One server to a database: two would lock each other out.
+    with contextlib.suppress(OSError):
+        api = serving_file(workspace).read_text(encoding="utf-8")
+        return api if wait_until_healthy(api, timeout_s=0) else None
+    return None
 
 
 def wait_until_healthy(api: str, timeout_s: float = _START_TIMEOUT_S) -> bool:

@@ -37,8 +37,9 @@ def serve(
     from flows.serve import serve as serve_forever
     from selfalign.plan import estimate
 
+    workspace = Workspace(settings.workspace_path())
     if cron:
-        check_cron(cron)
+        check_cron(cron, workspace)
     estimate(settings)  # what cannot run is refused now, not at two in the night
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     when = f"cron {cron!r}" if cron else f"every {every}"
@@ -47,7 +48,7 @@ def serve(
         print(f"{settings.name}: {when}; page {page}; deployment {deployment}; stop with Ctrl-C", flush=True)
 
     serve_forever(
-        config.resolve(), set_ or [], Workspace(settings.workspace_path()), name=name or settings.name, cron=cron,
+        config.resolve(), set_ or [], workspace, name=name or settings.name, cron=cron,
         interval=every, limit=limit, port=port, ready=ready,
     )  # fmt: skip
 

@@ -9,12 +9,14 @@ import contextlib
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
 from flows.align import announce_failure, rounds_on_page
+from flows.missed import skip_due
 from selfalign import schedule
 from selfalign.config import load_config
 from selfalign.errors import WorkspaceBusy
@@ -46,7 +48,14 @@ def scheduled(config: str, overrides: list[str] | None = None, folder: str | Non
         return _ended("Skipped", f"Nothing was done: {error}")
     finally:
         reporter.close()
+        _skip_what_came_due()
     return _ended("Held", f"Not at its end: {held}") if held else _ended("Completed", f"Round {last} is done.")
+
+
+def _skip_what_came_due() -> None:
+    if deployment.id:
+        with contextlib.suppress(Exception):  # the page's tidiness is not worth a run
+            skip_due(UUID(deployment.id), "It came due while an earlier firing was at work.")
 
 
 def _ended(name: str, message: str) -> Any:

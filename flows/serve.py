@@ -6,18 +6,14 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from flows.prefect_settings import embed_prefect
 from flows.server import LOG, Server, serving_file, wait_until_healthy
 from selfalign.errors import BadInput, StageFailed
 from selfalign.workspace import Workspace
-
-#: A firing that was due longer ago than this when ``serve`` starts is missed, not late.
-_MISSED = timedelta(minutes=1)
 
 
 def check_cron(cron: str, workspace: Workspace) -> None:
@@ -79,6 +75,7 @@ def serve(
         from prefect.flows import EntrypointType
         from prefect.runner import Runner
 
+        from flows.missed import skip_due
         from flows.scheduled import scheduled
 
         deployment = scheduled.to_deployment(
@@ -87,31 +84,8 @@ def serve(
         )  # fmt: skip
         runner: Any = Runner(name=name, pause_on_shutdown=True, limit=limit)
         identity = runner.add_deployment(deployment)
-        forget_missed(identity)
+        skip_due(identity, "It was due while nobody served.")
         ready(page, f"{scheduled.name}/{name}")
         import asyncio
 
         asyncio.run(runner.start())
-
-
-def forget_missed(deployment: UUID) -> None:
-    """Drop the firings that were due while nobody served: they would come all at once."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterDeploymentId,
-        FlowRunFilterExpectedStartTime,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-
-    missed = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC) - _MISSED),
-    )
-    with get_client(sync_client=True) as client:
-        while found := client.read_flow_runs(flow_run_filter=missed):
-            for run in found:
-                client.delete_flow_run(run.id)

@@ -20,7 +20,9 @@ def serve(
     cron: Annotated[str | None, typer.Option(help="When to fire, e.g. '0 2 * * *'.")] = None,
     interval: Annotated[str | None, typer.Option(help="How often to fire: seconds, or e.g. 10m, 6h.")] = None,
     name: Annotated[str | None, typer.Option(help="The deployment's name; the run's by default.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Firings at once; the second finds the run busy, and ends.")] = 2,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Firings at once; more than one only helps to see the others skipped.")
+    ] = 1,
     port: Annotated[int | None, typer.Option(help="Of the server that is started; a free one by default.")] = None,
     set_: SetOption = None,
 ) -> None:

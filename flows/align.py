@@ -137,15 +137,15 @@ def _figures(context: RunContext) -> dict[str, Any]:
     return dict(rows[0]) if rows else {}
 
 
-def run_rounds(context: RunContext) -> str | None:
+def run_rounds(context: RunContext, patience_s: float) -> str | None:
     """The flow; or the rounds alone, where Prefect's server cannot be had or is lost on the way.
 
     A run is worth more than its page: what is done is in the store, and doing it again does nothing.
-    Returns why the run ended before its last round, if it was held.
+    ``patience_s`` is how long the server may take to answer. Returns why the run was held, if it ended for that.
     """
     done, _ = schedule.progress(context.workspace)
     last = schedule.last_round(done, context.config.rounds, context.config.execution.rounds_per_start)
-    if not wait_until_healthy(os.environ["PREFECT_API_URL"]):
+    if not wait_until_healthy(os.environ["PREFECT_API_URL"], patience_s):
         context.reporter.note("Prefect's server does not answer; the run goes on without it")
     else:
         try:

@@ -126,6 +126,11 @@ def prefect_for(workspace: Workspace) -> Iterator[Server | None]:
         del os.environ["PREFECT_API_URL"]
 
 
+def patience_s() -> float:
+    """How long to wait for the server of a run about to start: its own has to come up, the user's is there or not."""
+    return 15.0 if os.environ.get("PREFECT_API_URL") else _START_TIMEOUT_S
+
+
 def serving_file(workspace: Workspace) -> Path:
     """Holds the address of the server that ``selfalign serve`` runs for a workspace, while it does."""
     return workspace.prefect / "serving"

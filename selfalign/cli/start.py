@@ -23,18 +23,18 @@ def run(config: ConfigArgument, set_: SetOption = None, json_: JsonOption = Fals
 
 def start(settings: RunConfig, origin: Path, *, as_json: bool) -> None:
     """Bring a run to its last round, with progress on stderr and its rounds on stdout."""
-    from flows.server import prefect_for
+    from flows.server import patience_s, prefect_for
     from selfalign.cli.show import print_run
     from selfalign.progress import ConsoleReporter
     from selfalign.session import session
 
     signal.signal(signal.SIGTERM, _terminate)
-    reporter = ConsoleReporter()
+    reporter, patience = ConsoleReporter(), patience_s()
     try:
         with session(settings, reporter, prefect_for) as context:
             from flows.align import run_rounds
 
-            run_rounds(context)
+            run_rounds(context, patience_s=patience)
     finally:
         reporter.close()
     print_run(Workspace(settings.workspace_path()), origin, Console(highlight=False), as_json=as_json)

@@ -6,17 +6,35 @@ stage is done is the store's word alone.
 
 from __future__ import annotations
 
-from prefect import flow, task
-from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
 
+import httpx
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.exceptions import PrefectException
+from prefect.states import State
+from prefect.tasks import Task
+
+from flows.page import Page, PageReporter, announce
+from flows.server import wait_until_healthy
+from selfalign import control, schedule
 from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
+from selfalign.stages.retry import delays, worth_retrying
 
 _SHOWN = (
     "model", "pairs", "pass_rate_strict", "pass_rate_strict_low", "pass_rate_strict_high", "delta_vs_m0",
     "delta_vs_m0_low", "delta_vs_m0_high", "mean_length", "seconds",
 )  # fmt: skip
+_CONTROL_POLL_S = 0.5
+_PAGE_POLL_S = 2.0
+#: Is called with context, round and name of a stage, and runs it.
+RunStage = Callable[[RunContext, int, str], object]
 
 
 @task(name="stage", task_run_name="round-{round}-{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -24,20 +42,115 @@ def stage(context: RunContext, round: int, name: str) -> None:
     run_round_stage(context, round, name)
 
 
-@task(name="publish-round-table", cache_policy=NO_CACHE, persist_result=False)
-def publish_round_table(context: RunContext) -> None:
-    table = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round").to_pylist()
-    key = "".join(c if c.isalnum() else "-" for c in context.config.name.lower())
-    create_table_artifact(table=table, key=f"{key}-rounds", description=f"Rounds of {context.config.name}")
+# Prefect calls hooks by these names of their arguments, from another process where a worker runs the flow.
+def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:
+    announce(flow_run.name, "run.failed", {"state": state.name, "message": str(state.message)})
 
 
-@flow(name="align", validate_parameters=False, persist_result=False)
-def align(context: RunContext) -> None:
-    """Run every round that is not done; the caller holds the workspace's lock."""
-    context.workspace.record_children("Prefect's embedded server")
-    for round in rounds_left(context):
+@flow(name="align", validate_parameters=False, persist_result=False, on_failure=[announce_failure])
+def align(context: RunContext, last: int) -> str | None:
+    """Make every round up to ``last`` that is not done; the caller holds the workspace's lock."""
+    return rounds_on_page(context, last)
+
+
+def rounds_on_page(context: RunContext, last: int) -> str | None:
+    """The body of a flow: the rounds as tasks with retries, shown on its page; returns why it ended early, if so."""
+    page, plain = Page(context.config.name), context.reporter
+    retries = delays(context.config.execution)
+
+    def may_retry(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+        if again := worth_retrying(state.data):
+            plain.note(f"{state.data}; trying again")
+        return again
+
+    retried = stage.with_options(retries=len(retries), retry_delay_seconds=retries, retry_condition_fn=may_retry)
+    context.reporter = PageReporter(plain, page)
+    page.bury()
+    page.event("run.started", rounds=last, workspace=str(context.workspace.path))
+    try:
+        held = _rounds(context, last, retried, page)
+        page.event("run.held" if held else "run.finished", reason=held, **_figures(context))
+    finally:
+        context.reporter = plain
+        page.close()
+    return held
+
+
+def _rounds(context: RunContext, last: int, run_stage: RunStage, page: Page | None) -> str | None:
+    before, _ = schedule.progress(context.workspace)
+    for round in [left for left in rounds_left(context) if left <= last]:
         begin_round(context, round)
         for name in stages_of(round, context.config):
-            stage(context, round, name)
+            if held := _hold(context, round, page):
+                return held
+            run_stage(context, round, name)
         end_round(context, round)
-        publish_round_table(context)
+        if page and (before is None or round > before):
+            _publish(context, round, page)
+    return None
+
+
+def _hold(context: RunContext, round: int, page: Page | None) -> str | None:
+    """Wait while the run is paused or unapproved, until somebody says otherwise; or say why it should end."""
+    execution, workspace = context.config.execution, context.workspace
+
+    def why() -> str | None:
+        return control.held(workspace, round, needs_approval=execution.approve)
+
+    held = why()
+    if held is None:
+        return None
+    if execution.when_paused == "exit":
+        context.reporter.note(f"{held}; go on with: selfalign approve {workspace.path}, then start it again")
+        return held
+    context.reporter.note(f"{held}; go on with: selfalign approve {workspace.path} (or Resume on Prefect's page)")
+    if page:
+        page.pause()
+        page.event("run.paused", reason=held, **_figures(context))
+    shown, asked = False, time.monotonic()
+    while why():
+        time.sleep(_CONTROL_POLL_S)
+        if page and time.monotonic() - asked > _PAGE_POLL_S:
+            asked = time.monotonic()
+            paused = page.paused_by_now()
+            if shown and paused is False:  # it was seen paused there, and now is not: Resume was pressed
+                control.approve(workspace, round - 1)
+            shown = shown or bool(paused)
+    context.reporter.note("going on")
+    if page:
+        page.resume()
+    return None
+
+
+def _publish(context: RunContext, round: int, page: Page) -> None:
+    table = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round").to_pylist()
+    page.put("table", "rounds", json.dumps(table, default=str), f"Rounds of {context.config.name}")
+    lost = context.store.query("select * from yields order by round, reason").to_pylist()
+    lines = [f"| {row['round']} | {row['reason']} | {row['prompts']} |" for row in lost]
+    page.put("markdown", "yields", "\n".join(["| round | outcome | prompts |", "|--:|:--|--:|", *lines]))
+    page.event("round.finished", round=round, **_figures(context))
+
+
+def _figures(context: RunContext) -> dict[str, Any]:
+    found = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round desc limit 1")
+    rows = found.to_pylist()
+    return dict(rows[0]) if rows else {}
+
+
+def run_rounds(context: RunContext, patience_s: float) -> str | None:
+    """The flow; or the rounds alone, where Prefect's server cannot be had or is lost on the way.
+
+    A run is worth more than its page: what is done is in the store, and doing it again does nothing.
+    ``patience_s`` is how long the server may take to answer. Returns why the run was held, if it ended for that.
+    """
+    done, _ = schedule.progress(context.workspace)
+    last = schedule.last_round(done, context.config.rounds, context.config.execution.rounds_per_start)
+    if not wait_until_healthy(os.environ["PREFECT_API_URL"], patience_s):
+        context.reporter.note("Prefect's server does not answer; the run goes on without it")
+    else:
+        try:
+            held: str | None = align.with_options(flow_run_name=context.config.name)(context, last)
+            return held
+        except (httpx.HTTPError, PrefectException) as error:
+            context.reporter.note(f"Prefect's server is lost ({type(error).__name__}); the run goes on without it")
+    return _rounds(context, last, run_round_stage, None)

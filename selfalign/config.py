@@ -110,6 +110,18 @@ class KeepSettings(Settings):
     model_config = ConfigDict(serialize_by_alias=True)
 
 
+class ExecutionSettings(Settings):
+    """How a start works through the rounds. None of it changes a row, so all of it may change between starts."""
+
+    rounds_per_start: int | None = Field(None, ge=1, description="rounds a start or firing makes; all left by default")
+    extend: int = Field(0, ge=0, description="rounds that a scheduled firing adds once all are done")
+    approve: bool = Field(False, description="wait after each round until it is approved")
+    when_paused: Literal["wait", "exit"] = Field("wait", description="a paused run waits, or ends to be started again")
+    retries: int = Field(2, ge=0, description="further attempts at a stage whose process died or ran out of time")
+    retry_delay_seconds: float = Field(5.0, ge=0, description="before the first retry; doubles with each further one")
+    stage_timeout_seconds: float | None = Field(None, gt=0, description="a stage process is ended after this long")
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -127,6 +139,7 @@ class RunConfig(Settings):
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
     @model_validator(mode="after")

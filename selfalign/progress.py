@@ -45,6 +45,7 @@ class ConsoleReporter:
         self._first: Progress | None = None
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self.close()  # a stage that is tried again did not finish
         self._label, self._started, self._last_line, self._first = label, time.monotonic(), time.monotonic(), None
         if not self.console.is_terminal:
             self._line(f"{label} ...")

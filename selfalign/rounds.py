@@ -17,12 +17,14 @@ from selfalign.failpoints import reach
 from selfalign.retention import apply_retention
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
+from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
     "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
 }  # fmt: skip
+_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
@@ -78,7 +80,8 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
         outcome: StageOutcome = _MODULES[name].run(context, round, identity)
         return outcome
 
-    return run_stage(context, round, name, identity, body)
+    work = holding_device(context, body) if name in _HOLD_A_MODEL else body
+    return run_stage(context, round, name, identity, work)
 
 
 def _sampling(context: RunContext, round: int, name: str) -> generate.Sampling:

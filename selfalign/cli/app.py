@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import disk, history, inspect, setup, sql, start, verify
+from selfalign.cli import disk, history, inspect, schedule, setup, sql, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -37,6 +37,9 @@ app.command()(start.resume)
 app.command()(start.fork)
 app.command()(history.branches)
 app.command()(history.rollback)
+app.command()(schedule.serve)
+app.command()(schedule.pause)
+app.command()(schedule.approve)
 app.command()(inspect.status)
 app.command()(sql.sql)
 app.command()(verify.verify)

@@ -83,6 +83,7 @@ def start(settings: RunConfig, command: str, *, on_change: str, as_json: bool, f
 
     ``command`` is how a person would go on with it.
     """
+    from flows.server import patience_s, prefect_for
     from selfalign.cli.show import print_run
     from selfalign.history import OnChange, discard_after
     from selfalign.rounds import rounds_left
@@ -92,16 +93,14 @@ def start(settings: RunConfig, command: str, *, on_change: str, as_json: bool, f
         raise BadInput(f"--on-change {on_change}: unknown; known: {', '.join(get_args(OnChange))}")
     with _reporting() as reporter:
         ask = _ask if on_change == "ask" and sys.stdin.isatty() and sys.stderr.isatty() else None
-        with session(settings, reporter, on_change=on_change, ask=ask) as context:  # type: ignore[arg-type]
+        patience = patience_s()
+        with session(settings, reporter, prefect_for, on_change=on_change, ask=ask) as context:  # type: ignore[arg-type]
             if from_round is not None:
                 discard_after(context, from_round)
             if rounds_left(context):
-                from flows.prefect_settings import embed_prefect
+                from flows.align import run_rounds
 
-                embed_prefect(context.workspace.prefect)
-                from flows.align import align
-
-                align(context)
+                run_rounds(context, patience_s=patience)
     print_run(Workspace(settings.workspace_path()), command, Console(highlight=False), as_json=as_json)
 
 

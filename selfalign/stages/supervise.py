@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -57,18 +58,23 @@ def supervise(
     spec's "done" depend on them.
 
     Raises:
-        SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died.
+        SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died or
+            took longer than ``execution.stage_timeout_seconds``.
     """
     folder.prepare(spec, inputs)
     log = context.workspace.stage_log(folder.path)
     process = context.launcher.start(folder.path, log, _environment())
     context.workspace.record_process(process.pid, label)
     new = 0
+    limit = context.config.execution.stage_timeout_seconds or math.inf
+    deadline = time.monotonic() + limit
     try:
         while (code := process.poll()) is None:
             new += collect(folder, context, hook)
             if progress := folder.progress():
                 context.reporter.update(progress)
+            if time.monotonic() > deadline:
+                raise StageFailed(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
             time.sleep(_POLL_S)
         new += collect(folder, context, hook)  # what it handed over last
     except BaseException:

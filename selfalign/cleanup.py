@@ -21,7 +21,7 @@ from selfalign.store.compact import archived_tables, compact, reclaimable_bytes
 
 Kind = Literal["half-written", "replaced", "job", "log", "prefect", "weights", "branch", "store"]
 
-_JOB = re.compile(r"round-(\d+)-(\w+)")
+_JOB = re.compile(r"round-(\d+)-(\w+)-([0-9a-f]{8})")
 #: Files that were being written aside: `.config.yaml.4711`, `.store.duckdb.1f3a...`.
 _ASIDE = re.compile(r"\..+\.\d+|\.store\.duckdb\..+")
 #: Below this, and this share of the file, a smaller store is not worth copying it; a fresh one has some room too.
@@ -110,11 +110,14 @@ def _replaced(context: RunContext) -> Iterator[Item]:
 
 
 def _jobs(context: RunContext) -> Iterator[Item]:
+    finished = context.store.query(
+        "select round, stage, fingerprint[:8] as job from stages where status = 'done' "
+        "union select round, stage, fingerprint[:8] from archived_stages where status = 'done'"
+    ).to_pylist()
+    done = {(row["round"], row["stage"], row["job"]) for row in finished}
     for path in sorted(context.workspace.jobs.glob("*")):
-        if (name := _JOB.fullmatch(path.name)) is None:
-            continue
-        record = context.store.stage(int(name[1]), name[2])
-        if record is not None and record.status == "done":
+        name = _JOB.fullmatch(path.name)
+        if name is not None and (int(name[1]), name[2], name[3]) in done:
             yield _item(context, "job", path, "scratch of a stage that is done")
 
 

@@ -14,7 +14,7 @@ from tests.e2e.project import Project
 from tests.e2e.torture import batches_begun, differences, tables
 
 Copy = Callable[..., Project]
-OTHER_JUDGE = "judge.members.1.weight=-0.5"
+OTHER_JUDGE = "judge={id: rubric_logits}"
 
 
 def stages(project: Project, table: str = "stages") -> set[tuple[int, str]]:
@@ -53,7 +53,7 @@ def test_a_new_judge_over_the_same_candidates_and_back_again(finished: Project, 
     # Old and new side by side.
     changes = project.sql("select * from pair_changes where round = 1")
     assert {row["branch"] for row in changes} == {"b1"}
-    assert {row["change"] for row in changes} - {"same sides"}, "the judge's own word was turned round"
+    assert {row["change"] for row in changes} - {"same sides"}, "without the verifier other answers win"
     for row in changes:
         if row["change"] == "flipped":
             assert row["chosen_now"] == row["rejected_before"]
@@ -70,7 +70,7 @@ def test_a_new_judge_over_the_same_candidates_and_back_again(finished: Project, 
     # And forth, by name.
     rolled = project.selfalign("rollback", "runs/tiny", "b2")
     assert rolled.returncode == 0, rolled.stderr
-    assert project.sql("select config from runs")[0]["config"].count('"weight": -0.5') == 1
+    assert '"verifier"' not in project.sql("select config from runs")[0]["config"]
     assert project.sql("select count(*) n from rounds where status = 'done'") == [{"n": 3}]
     assert project.selfalign("resume", "runs/tiny").returncode == 0
     assert batches_begun(project) == begun

@@ -24,8 +24,9 @@ import duckdb
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
 
-_FIRST_WAIT_S = 0.01
-_LONGEST_WAIT_S = 0.25
+#: Short to the end: whoever looks rarely loses the turn to those who come anew, and a batch then waits for seconds.
+_FIRST_WAIT_S = 0.002
+_LONGEST_WAIT_S = 0.02
 _WAIT_GROWTH = 1.5
 #: Batches are small, and a stage on the same machine wants the cores.
 _MOST_THREADS = 4

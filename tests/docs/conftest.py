@@ -62,7 +62,14 @@ def make_run(folder: Path, model: Path) -> Project:
             "members": [
                 {"id": "verifier", "weight": 1.0},
                 {"id": "rubric_logits", "weight": 0.5},
-                {"id": "rubric_votes", "weight": 0.25, "votes": 1, "min_valid_votes": 1, "max_tokens": 4},
+                {
+                    "id": "rubric_votes",
+                    "rubric": "judges/additive_short",
+                    "weight": 0.25,
+                    "votes": 1,
+                    "min_valid_votes": 1,
+                    "max_tokens": 4,
+                },
             ],
         },
         pair={"id": "max_min", "min_margin": 0.2},
@@ -79,5 +86,5 @@ def make_run(folder: Path, model: Path) -> Project:
 def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A folder with the finished runs ``runs/quickstart`` and ``runs/other``; treat it as read-only."""
     folder = tmp_path_factory.mktemp("docs")
-    # Room for the long rubric of the judge that writes its judgement out: one token is one byte here.
-    return make_run(folder / "project", make_tiny_model(folder / "model", context=4096))
+    # Room for a rubric with prompt and answer in it: one token is one byte here.
+    return make_run(folder / "project", make_tiny_model(folder / "model", context=2048))

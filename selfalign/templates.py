@@ -36,6 +36,7 @@ from selfalign.config import Settings
 from selfalign.errors import PromptFileError
 from selfalign.identity import content_id
 from selfalign.shipped import shipped
+from selfalign.template_limits import refused
 from selfalign.types import Message
 
 SUFFIX = ".j2"
@@ -247,14 +248,17 @@ def _check_variables(path: Path, sources: Sequence[str], declared: Sequence[str]
     for source in sources:
         try:
             tree = _ENVIRONMENT.parse(source)
-            # Compiled as well: an unknown filter is only found then.
+            if any(True for _ in meta.find_referenced_templates(tree)):
+                raise PromptFileError(f"{path}: include, import and extends are not supported; copy the text in")
+            # Before it is compiled: Jinja works out constant expressions like 9**9**9 then.
+            if problem := refused(tree):
+                raise PromptFileError(f"{path}: {problem}")
+            # Compiled as well: some mistakes are only found then.
             _ENVIRONMENT.from_string(source)
         except jinja2.TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" (line {line} of the message)" if line else ""
             raise PromptFileError(f"{path}: not a valid Jinja template{where}: {_one_line(error)}") from None
-        if any(True for _ in meta.find_referenced_templates(tree)):
-            raise PromptFileError(f"{path}: include, import and extends are not supported; copy the text in")
         used |= meta.find_undeclared_variables(tree) - _ENVIRONMENT.globals.keys()
     if unknown := sorted(used - set(declared)):
         raise PromptFileError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
         (HEAD, "{{ instruction }}", "declares response and never uses it"),
         (HEAD, BODY + "{{ answer }}", "uses answer without declaring it; declared variables: instruction, response"),
         (HEAD, BODY + "{{ ", "not a valid Jinja template"),
-        (HEAD, BODY + "{{ response|shout }}", "No filter named 'shout'"),
+        (HEAD, BODY + "{{ response|shout }}", "filter 'shout' is not one of"),
         (HEAD, BODY + "{% include 'x' %}", "include, import and extends are not supported"),
         (HEAD, "stray\n=== user ===\n" + BODY, "text before the first '=== role ===' line"),
         (HEAD, "=== judge ===\n" + BODY, "'=== judge ===' is no role; known: system, user, assistant"),
@@ -122,7 +123,51 @@ def test_the_right_values_are_needed(tmp_path: Path) -> None:
         template.messages(instruction="i")
 
 
-def test_a_template_cannot_reach_into_python(tmp_path: Path) -> None:
-    template = load(tmp_path, body=BODY + "{{ instruction.__class__.__mro__ }}")
-    with pytest.raises(PromptFileError, match="cannot be filled in"):
-        template.messages(instruction="i", response="r")
+@pytest.mark.parametrize(
+    "attack",
+    [
+        # Python's insides
+        "{{ response.__class__.__mro__ }}", "{{ response['__class__'] }}", "{{ response|attr('__class__') }}",
+        "{{ ''.__class__.__base__.__subclasses__() }}", "{{ lipsum.__globals__['os'].popen('id').read() }}",
+        "{{ cycler.__init__.__globals__ }}", "{{ self._TemplateReference__context }}", "{{ config }}",
+        "{% set x = response.format.__globals__ %}{{ x }}", "{{ '{0.__class__}'.format(response) }}",
+        "{% for x in [1] %}{{ loop.__class__ }}{% endfor %}", "{{ response|map(attribute='__class__')|list }}",
+        # files
+        "{% include '/etc/passwd' %}", "{% include '../secret.j2' %}", "{% import '../x.j2' as x %}",
+        "{% extends '/etc/passwd' %}", "{% from 'x' import y %}", "{{ open('/etc/passwd').read() }}",
+        # time
+        "{% for i in range(10**9) %}x{% endfor %}", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in [1,2] %}{% for j in [1,2] %}x{% endfor %}{% endfor %}", "{% for c in response %}{{ response }}{% endfor %}",
+        "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "{{ 9**9**9 }}", "{{ (1 << 99999999999) }}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        # memory
+        "{{ 'x' * 10**10 }}", "{{ '%10000000000d' % 1 }}", "{{ 'x'|center(10**10) }}", "{{ response|indent(10**10) }}",
+        "{{ 'x'.ljust(10**10) }}", "{% set a = 'x' ~ 'x' %}{{ a }}", "{{ response|replace('', response) }}",
+        "{{ dict(a=1) }}", "{{ namespace(a=1) }}", "{% call response() %}{% endcall %}", "{% filter upper %}x{% endfilter %}",
+    ],
+)  # fmt: skip
+def test_a_template_is_data(tmp_path: Path, attack: str) -> None:
+    """Refused on loading or on the first use, at once, in one line, and without running anything."""
+    started = time.monotonic()
+    with pytest.raises(PromptFileError) as caught:
+        load(tmp_path, body=BODY + attack).messages(instruction="i", response="r")
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 5
+
+
+def test_what_a_prompt_file_may_do(tmp_path: Path) -> None:
+    body = (
+        "{% set answer = response|trim %}{% if answer %}{{ answer[:3]|upper }}{% else %}none{% endif %} "
+        "{% for name in ['a', 'b'] %}{{ loop.index }}{{ name }}{{ ',' if not loop.last }}{% endfor %} {{ instruction|length }}"
+    )
+    assert load(tmp_path, body=body).messages(instruction="four", response=" word ")[0]["content"] == "WOR 1a,2b 4"
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "judges/../../secret"])
+def test_a_name_that_points_elsewhere_is_read_as_a_prompt_file_or_not_at_all(tmp_path: Path, name: str) -> None:
+    """A path is the user's own to give, but what is there must be a prompt file: no text of another file is shown."""
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "secret.j2").write_text("password: hunter2")
+    with pytest.raises(PromptFileError) as caught:
+        Templates([tmp_path / "prompts"]).load(name)
+    assert "hunter2" not in str(caught.value) and "root:" not in str(caught.value)

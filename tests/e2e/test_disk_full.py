@@ -72,12 +72,17 @@ def changed_since(path: Path, moment: float) -> bool:
 def fill(folder: Path, left: int) -> Path:
     """A file that takes all but ``left`` bytes at once."""
     filler = folder / "filler"
-    usage = os.statvfs(folder)
-    size = usage.f_bavail * usage.f_frsize - left
     with filler.open("wb") as handle:
-        if size > 0:
-            os.posix_fallocate(handle.fileno(), 0, size)
-    return filler
+        for _ in range(100):
+            usage = os.statvfs(folder)
+            size = usage.f_bavail * usage.f_frsize - left
+            try:
+                if size > 0:
+                    os.posix_fallocate(handle.fileno(), 0, size)
+                return filler
+            except OSError:
+                continue  # the run wrote in between
+    pytest.fail("the disk could not be filled")
 
 
 def chosen_moments() -> list[tuple[str, int]]:

@@ -38,7 +38,7 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
     store.create()
     reach("store_made")
     begun = store.get_run()
-    here = environment()
+    here = environment(config=config.snapshot())
     if begun is None:
         store.put_run(
             config.name, seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash(),

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from selfalign import kept
 from selfalign.config import RunConfig, load_config
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import ConfigError, StageFailed
@@ -75,6 +76,10 @@ def _check_finished(origin: Workspace, round: int) -> None:
     if round not in rounds:
         known = f"finished are rounds {rounds[0]} to {rounds[-1]}" if rounds else "none is finished"
         raise ConfigError(f"--round {round}: {origin.path} has no finished round {round}; {known}")
+    found = Store(origin.store_path).query("select path from checkpoints where round = ?", (round,))["path"].to_pylist()
+    record = kept.read(origin.path / found[0]) if found else None
+    if record is not None and record.form != "approximate":
+        raise ConfigError(f"--round {round}: {kept.explain(record, origin.path)}")
 
 
 def _become(store: Store, origin: Workspace, round: int, config: RunConfig) -> None:

@@ -131,8 +131,9 @@ def test_no_query_fails_beside_a_writer_and_batches_are_hardly_held_up(
             f"{max(w[1] for w in waits):.2f} s]",
             end="",
         )
-    # Where other programs have the cores, a batch alone takes longer than that, and so does a query.
-    assert beside - alone < max(0.1, 2 * alone)
+    # A batch waits for the queries that came before it, one an asker. On a machine that others keep busy a
+    # query alone may take longer than 0.1 s.
+    assert beside - alone < max(0.1, *(_ASKERS * median for median, _ in waits))
 
 
 def test_kill_9_of_a_writer_leaves_whole_batches(store: Store) -> None:

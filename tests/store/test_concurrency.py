@@ -94,8 +94,11 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=240)
+def finish(process: subprocess.Popen[str], timeout: float = 240) -> str:
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill()  # nothing is left behind; without effect on one that has ended
     assert process.returncode == 0, errors
     return output
 
@@ -121,8 +124,10 @@ def test_no_query_fails_beside_a_writer_and_batches_are_hardly_held_up(
     assert writer.stdout
     assert writer.stdout.readline() == "undisturbed\n"
     askers = [start(_ASKER, store.path, _QUERIES // _ASKERS) for _ in range(_ASKERS)]
-    waits = [[float(figure) for figure in finish(asker).split()] for asker in askers]
-    stop.touch()
+    try:
+        waits = [[float(figure) for figure in finish(asker, timeout=max(240, _QUERIES)).split()] for asker in askers]
+    finally:
+        stop.touch()
     alone, beside, longest, batches = (float(figure) for figure in finish(writer).split())
     with capsys.disabled():
         print(
@@ -131,8 +136,9 @@ def test_no_query_fails_beside_a_writer_and_batches_are_hardly_held_up(
             f"{max(w[1] for w in waits):.2f} s]",
             end="",
         )
-    # Where other programs have the cores, a batch alone takes longer than that, and so does a query.
-    assert beside - alone < max(0.1, 2 * alone)
+    # A batch waits for the queries that came before it, one an asker. On a machine that others keep busy a
+    # query alone may take longer than 0.1 s.
+    assert beside - alone < max(0.1, *(_ASKERS * median for median, _ in waits))
 
 
 def test_kill_9_of_a_writer_leaves_whole_batches(store: Store) -> None:

@@ -18,6 +18,9 @@ _CONFINED = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    # Beside a run that trains, on a disk that its checkpoints need.
+    "memory_limit": "2GB",
+    "max_temp_directory_size": "4GB",
     "lock_configuration": "true",
 }
 _ALLOWED = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})

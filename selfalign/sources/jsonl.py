@@ -124,10 +124,12 @@ def _parse(line: bytes) -> Mapping[str, Any]:
         data = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        problem = (
-            f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        )
+    except RecursionError:
+        raise BadInput("not JSON: nested too deeply; write one object a line") from None
+    except ValueError as error:
+        # Not a JSONDecodeError: a number with thousands of digits.
+        where = isinstance(error, json.JSONDecodeError)
+        problem = f"{error.msg} (column {error.colno})" if where else "a number is too long"  # type: ignore[attr-defined]
         raise BadInput(f"not JSON: {problem}; write one object a line") from None
     if not isinstance(data, dict):
         raise BadInput(f"must be a JSON object, found {type(data).__name__}")

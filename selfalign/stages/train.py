@@ -172,7 +172,7 @@ def _examples(
 
     from selfalign.engines.chat import encode_chat
 
-    tokenizer = AutoTokenizer.from_pretrained(parent)
+    tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True, trust_remote_code=False)
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
 

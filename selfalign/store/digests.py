@@ -1,9 +1,9 @@
 """A digest of each row's content, computed by DuckDB when the row is written and again when it is verified.
 
 Both sides are the same SQL, so nothing is fetched to be hashed. The text that is hashed must not depend on
-DuckDB's version or on the number types of a batch: a JSON object with the columns in order of name, doubles
-as their 64 bits, and columns that are NULL left out. A column that a later migration adds is NULL in older
-rows, and does not change their digests.
+DuckDB's version or on the number types of a batch: a JSON object of the columns that are never NULL, in order
+of name, doubles as their 64 bits; then a JSON member for each other column that is not NULL. A column that a
+later migration adds is NULL in older rows, and does not change their digests.
 """
 
 from __future__ import annotations
@@ -40,9 +40,14 @@ def digest_sql(table_name: str, columns: Collection[str] | None = None) -> str:
         ),
         key=lambda field: str(field.name),
     )
-    members = ", ".join(f"'{field.name}': {_exact(field)}" for field in fields)
-    # A merge patch drops members that are null.
-    return f"substr(sha256(json_merge_patch('{{}}', to_json({{{members}}}))::VARCHAR), 1, 32)"
+    members = ", ".join(f"'{field.name}': {_exact(field)}" for field in fields if not field.nullable)
+    # concat takes NULL for nothing.
+    optional = "".join(
+        f", CASE WHEN {field.name} IS NOT NULL THEN ',\"{field.name}\":' || to_json({_exact(field)}) END"
+        for field in fields
+        if field.nullable
+    )
+    return f"substr(sha256(concat(to_json({{{members}}}){optional})), 1, 32)"
 
 
 def _exact(field: pa.Field) -> str:

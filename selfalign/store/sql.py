@@ -21,6 +21,9 @@ _QUIET = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    # Beside a run that trains, on a disk that its checkpoints need.
+    "memory_limit": "2GB",
+    "max_temp_directory_size": "4GB",
 }
 #: read_only guards the store; this guards the machine: no other file, no network, and no way back.
 _LOCKED = {"enable_external_access": "false", "lock_configuration": "true"}

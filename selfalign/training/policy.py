@@ -46,7 +46,9 @@ def device() -> Any:
 def load_model(folder: Path) -> Any:
     """The model in ``folder`` in float32 (optimizer steps at 1e-6 vanish in bfloat16), on :func:`device`."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{folder}: cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
@@ -57,7 +59,7 @@ def load_model(folder: Path) -> Any:
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in ``folder``, with a padding token (never attended to; TRL insists on one)."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: no usable tokenizer: {str(error).splitlines()[0]}") from error
     if tokenizer.pad_token is None:

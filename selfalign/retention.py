@@ -19,7 +19,7 @@ from selfalign.durable import sync, write_atomic
 from selfalign.errors import BadInput, ModelError, WeightsNotKept
 from selfalign.identity import canonical, content_id, hash_weights
 from selfalign.kept import Kept
-from selfalign.policy import Change, Held, Present, decide
+from selfalign.retention_policy import Change, Held, Present, decide
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.training import adapters, bitdelta

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from selfalign import retention
 from selfalign.errors import BadInput, StoreError
-from selfalign.policy import Held, decide
 from selfalign.preflight import Preflight
+from selfalign.retention_policy import Held, decide
 from selfalign.space import folder_bytes, free_bytes, nearest_existing, shown
 from selfalign.stages.context import RunContext
 from selfalign.training.bitdelta import is_signed

@@ -8,6 +8,7 @@ record and the weights: the next call finishes. Rows of the store are never touc
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +20,11 @@ from selfalign.durable import sync, write_atomic
 from selfalign.errors import BadInput, ModelError, WeightsNotKept
 from selfalign.identity import canonical, content_id, hash_weights
 from selfalign.kept import Kept
-from selfalign.policy import Change, Held, Present, decide
+from selfalign.retention_policy import Change, Held, Present, decide
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.training import adapters, bitdelta
-from selfalign.training.checkpoints import check_disk, fsync_folder
+from selfalign.training.checkpoints import check_disk, fsync_folder, headers
 from selfalign.types import Checkpoint, Event
 from selfalign.workspace import Workspace
 
@@ -79,7 +80,11 @@ def allowed(context: RunContext, newest: int) -> list[Reduced]:
     for change in decide(context.config.keep, hopeful, needed_rounds(context, newest)):
         folder = checkpoint_folder(context, change.round)
         whole = folder_bytes(folder)
-        left = {"adapter": folder_bytes(folder / adapters.FOLDER), "bitdelta": whole // 8}.get(change.form, 0)
+        left = 0
+        if change.form == "adapter":
+            left = folder_bytes(folder / adapters.FOLDER)
+        elif change.form == "bitdelta":
+            left = _compressed_bytes(folder)
         found.append(Reduced(change.round, change.form, change.why, folder, max(whole - left, 0)))
     return found
 
@@ -220,6 +225,15 @@ def _compress(context: RunContext, folder: Path) -> bitdelta.Report:
     aside.rename(final)
     sync(folder)
     return report
+
+
+def _compressed_bytes(folder: Path) -> int:
+    """About what ``folder``'s weights take as bitdelta: one bit where that is possible, the bytes as they are elsewhere."""
+    total = 0.0
+    for name, entry in headers(folder):
+        begin, end = entry["data_offsets"]
+        total += math.prod(entry["shape"]) / 8 if bitdelta.is_signed(name, entry["shape"]) else end - begin
+    return int(total)
 
 
 def _drop(folder: Path, record: Kept) -> None:

@@ -35,14 +35,13 @@ MOMENTS = [
     (".selfalign/jobs/round-1-train/progress.json", 60000),
     ("checkpoints/.round-1.partial", 0),
     ("checkpoints/.round-1.partial/model.safetensors", 4096),
-    ("checkpoints/.round-1.partial/history.json", 0),
     ("checkpoints/round-1", 0),
     (".selfalign/jobs/round-1-answer/job.json", 32768),
     (".selfalign/jobs/round-1-log_ratio", 0),
     (".selfalign/jobs/round-1-log_ratio/progress.json", 0),
 ]
-#: One a kind: the run's own writes, a stage's batches, a trainer's scratch, weights.
-FEW = (1, 4, 9, 12)
+#: One a kind: the inputs, a batch, weights, a single-batch stage.
+FEW = (1, 4, 10, 14)
 
 
 @pytest.fixture

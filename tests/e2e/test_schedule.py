@@ -124,7 +124,7 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, pre
         until(lambda: working_on(project, "round-1-generate"), "the first firing", 180)
         kill_tree(process.pid)
     with running(project, *worker):
-        until(lambda: rounds_done(project) == 3, "three rounds", 300)
+        until(lambda: rounds_done(project) == 3, "three rounds", 600)
         until(lambda: any(r["state"]["name"] == "AllDone" for r in flow_runs(prefect_api, "nightly")), "all done")
     return project
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 
@@ -35,21 +34,15 @@ def verify(run: RunArgument, weights: WeightsOption = True, json_: JsonOption = 
 
 
 def _print(report: Any, run: Any, console: Console) -> None:
-    from selfalign.cli.show import print_table
-
-    if report.findings:
-        rows = [
-            {
-                "damage": finding.check,
-                "table": finding.table,
-                "row": finding.row_id,
-                "where": finding.where,
-                "what": finding.what + (f" (and {finding.more} more rows)" if finding.more else ""),
-                "do": finding.remedy.replace("RUN", str(run)),
-            }
-            for finding in report.findings
-        ]
-        print_table(pa.Table.from_pylist(rows), console)
+    for finding in report.findings:
+        # Not a table: an id must stay in one piece to be copied.
+        more = f" (and {finding.more} more rows)" if finding.more else ""
+        for line in (
+            f"{finding.check}: {finding.table} {finding.row_id} ({finding.where})",
+            f"    {finding.what}{more}",
+            f"    do: {finding.remedy.replace('RUN', str(run))}",
+        ):
+            console.print(_plain(line), markup=False, soft_wrap=True)
     counts = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in report.rows.items() if count)
     files = "weights hashed" if report.weights_hashed else "weights not hashed"
     console.print(f"checked in {report.seconds:.1f} s: {counts or 'no rows'}; {files}", markup=False)
@@ -58,3 +51,8 @@ def _print(report: Any, run: Any, console: Console) -> None:
         console.print(f"not covered by a digest (older than digests, ids checked): {rows_}", markup=False)
     total = sum(1 + finding.more for finding in report.findings)
     console.print(f"damage: {total} rows" if total else "whole: no damage found")
+
+
+def _plain(text: str) -> str:
+    """Names in a store may come from anywhere; a terminal must not obey them."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

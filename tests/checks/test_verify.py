@@ -277,7 +277,10 @@ def test_exit_codes_and_json(run: Workspace) -> None:
     assert report["whole"] is False
     assert {(f["check"], f["row_id"]) for f in report["findings"]} == {("margin", row["id"]), ("changed", row["id"])}
     assert "--from-round 0" in report["findings"][0]["remedy"]
-    assert row["id"] in command(str(run.path), "--no-weights", cwd=run.path).stdout.replace("\n", "")
+    sql(run, "UPDATE pairs SET judge = 'a' || chr(27) || '[2J' WHERE pair_id = '" + row["id"] + "'")
+    shown = command(str(run.path), "--no-weights", cwd=run.path).stdout
+    assert f"margin: pairs {row['id']} (round 1)" in shown
+    assert "\x1b" not in shown
 
 
 def test_a_store_that_cannot_be_read_is_one_line_and_exit_2(run: Workspace) -> None:

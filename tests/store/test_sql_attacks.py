@@ -66,14 +66,13 @@ def test_a_recursion_without_end_is_ended(store: Store) -> None:
     "greedy",
     [
         "SELECT list(a.range) FROM range(2000000000) a",
-        "SELECT repeat('x', 2000000000) || repeat('y', 2000000000)",
         "SELECT list(a.range || '-' || b.range) FROM range(100000) a, range(100000) b",
     ],
 )
 def test_memory_is_bounded(store: Store, greedy: str) -> None:
     """By a limit of its own, not by the machine's: a run is training beside it."""
     with pytest.raises(BadInput) as raised:
-        read_sql(store.path, greedy, max_seconds=20)
+        read_sql(store.path, greedy, max_seconds=5)
     assert "\n" not in str(raised.value)
 
 

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from selfalign import kept
 from selfalign.checks.findings import Finding, Query, place
 from selfalign.errors import ModelError
 from selfalign.identity import content_id, hash_tokenizer, hash_weights
+from selfalign.workspace import MANIFEST
 
-#: In a published checkpoint's folder: the row that was to be written for it.
-_MANIFEST = "selfalign.json"
 #: What the manifest and the row must agree in. The folder may have been moved or made smaller since.
 _SAME = (
     "checkpoint_id", "round", "parent_id", "weights_hash", "trainer", "method", "reference_hash", "n_examples",
@@ -74,18 +74,28 @@ def _checkpoint(
         return [Finding("no_folder", table, identity, where, f"{folder} is gone", _put_back(row))]
     found = []
     if problem := _manifest_problem(folder, row):
-        found.append(Finding("manifest", table, identity, where, f"{folder / _MANIFEST} {problem}", _put_back(row)))
+        found.append(Finding("manifest", table, identity, where, f"{folder / MANIFEST} {problem}", _put_back(row)))
     if contents is None:
         return found
+    expected = row["weights_hash"]
+    reduced = kept.read(folder)
+    if reduced is not None:
+        # Reduced on purpose, and the record says so; only weights that were restored approximately can be read.
+        if reduced.weights_hash != expected:
+            what = f"{folder / kept.RECORD} is about weights {reduced.weights_hash}, not {expected}"
+            found.append(Finding("manifest", table, identity, where, what, _put_back(row)))
+        if reduced.form != "approximate":
+            return found
+        expected = reduced.restored_hash
     made, tokenizer, error = contents(folder)
     if error is not None:
         return [*found, Finding("weights", table, identity, where, error, _put_back(row))]
-    if made != row["weights_hash"]:
-        what = f"{folder}: has weights {made}, not {row['weights_hash']}"
+    if made != expected:
+        what = f"{folder}: has weights {made}, not {expected}"
         found.append(Finding("weights", table, identity, where, what, _put_back(row)))
     # The id is that of round, weights and tokenizer; older stores have no hash of the tokenizer beside it.
     elif row["tokenizer_hash"] not in (None, tokenizer) or identity != content_id(
-        "checkpoint", row["round"], made, tokenizer
+        "checkpoint", row["round"], row["weights_hash"], tokenizer
     ):
         what = f"{folder}: the tokenizer's files are not those that were published with the weights"
         found.append(Finding("tokenizer", table, identity, where, what, _put_back(row)))
@@ -102,7 +112,7 @@ def _contents(folder: Path) -> tuple[str, str, str | None]:
 
 def _manifest_problem(folder: Path, row: dict[str, Any]) -> str | None:
     try:
-        record = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["checkpoint"]
+        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["checkpoint"]
         wrong = [name for name in _SAME if record.get(name) != row[name]]
     except FileNotFoundError:
         return "is missing"

@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from selfalign import kept
 from selfalign.config import RunConfig, load_config
+from selfalign.disk import kept
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import ConfigError, StageFailed
 from selfalign.history import begun_stages, list_of_branches

@@ -13,7 +13,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from selfalign.config import RunConfig
-from selfalign.disk import Need, needs, shortage
+from selfalign.disk.estimate import Need, needs, shortage
 from selfalign.preflight import Preflight, check
 from selfalign.progress import Silent
 from selfalign.space import free_bytes, shown

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from selfalign.config import RunConfig
+from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.retention import apply_retention
 from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from selfalign.config import RunConfig
-from selfalign.disk import check_room
+from selfalign.disk.estimate import check_room
 from selfalign.errors import BadInput
 from selfalign.history import Ask, OnChange, open_run
 from selfalign.preflight import check

@@ -35,7 +35,7 @@ def make_rounds(folder: Path, model: Path, rounds: int = 3) -> Path:
     parent, parent_hash = model, hash_weights(model)
     store.put_round(0, weights_hash=parent_hash, status="done")
     for round in range(1, rounds + 1):
-        final = workspace.checkpoint_folder(round)
+        final = workspace.checkpoint_folder(round, "")
         work = job(folder / "work", parent, pairs=pairs())
         DPOTrainer(DPOConfig.model_validate(settings)).train(work)
         work.output.rename(final)

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from selfalign import kept
 from selfalign.checks.findings import Finding, Query, place
+from selfalign.disk import kept
 from selfalign.errors import ModelError
 from selfalign.identity import content_id, hash_tokenizer, hash_weights
 from selfalign.workspace import MANIFEST

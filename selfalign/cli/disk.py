@@ -18,7 +18,7 @@ from selfalign.errors import BadInput, WorkspaceBusy
 from selfalign.workspace import Workspace
 
 if TYPE_CHECKING:
-    from selfalign.cleanup import Item, Options
+    from selfalign.disk.cleanup import Item, Options
     from selfalign.stages.context import RunContext
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
@@ -38,7 +38,7 @@ def gc(
 
     Example: [cyan]selfalign gc runs/quickstart --dry-run[/cyan]
     """
-    from selfalign.cleanup import Options
+    from selfalign.disk.cleanup import Options
 
     options = Options(_seconds(older_than), branches)
     reports = []
@@ -87,7 +87,7 @@ def checkpoints_restore(
 
     Example: [cyan]selfalign checkpoints restore runs/quickstart 1[/cyan]
     """
-    from selfalign.retention import restore
+    from selfalign.disk.retention import restore
 
     workspace = Workspace.existing(run)
     with workspace.lock():
@@ -95,7 +95,7 @@ def checkpoints_restore(
         done = restore(context, round, as_folder)
         report: dict[str, Any] = {**asdict(done), "path": str(done.path)}
         if measure:
-            from selfalign.restored_error import log_prob_error
+            from selfalign.disk.restored_error import log_prob_error
 
             report["log_prob_error"] = log_prob_error(context, round, done.path)
     if json_:
@@ -124,7 +124,7 @@ def _chosen(run: Path | None, every: bool) -> list[Workspace]:
 
 def _collect(workspace: Workspace, options: Options, *, dry_run: bool, yes: bool, as_json: bool) -> dict[str, Any]:
     """List one run's items and, where agreed, remove them; raises WorkspaceBusy where another process holds it."""
-    from selfalign.cleanup import find, remove
+    from selfalign.disk.cleanup import find, remove
     from selfalign.space import shown
 
     report: dict[str, Any] = {"run": str(workspace.path), "items": [], "bytes": 0, "removed": False}
@@ -187,8 +187,8 @@ def _opened(workspace: Workspace) -> RunContext:
 
 
 def _checkpoint_rows(context: RunContext) -> list[dict[str, Any]]:
-    from selfalign import kept, retention
-    from selfalign.cleanup import newest_round
+    from selfalign.disk import kept, retention
+    from selfalign.disk.cleanup import newest_round
     from selfalign.space import folder_bytes
 
     needed = retention.needed_rounds(context, newest_round(context))

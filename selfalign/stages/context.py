@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from selfalign import kept
 from selfalign.config import RunConfig
+from selfalign.disk import kept
 from selfalign.errors import StageFailed, WeightsMismatch, WeightsNotKept
 from selfalign.identity import hash_tokenizer
 from selfalign.models.resolve import resolve_model

@@ -18,27 +18,27 @@ import pytest
 from selfalign.identity import hash_weights
 from selfalign.space import folder_bytes
 from selfalign.store.store import read_sql
-from tests.e2e.conftest import Project
-from tests.e2e.test_kill import TABLES, kill_tree
+from tests.e2e.project import Project
+from tests.e2e.torture import TABLES, kill_tree
 
 #: What appears or changes in the workspace when the moment has come -> bytes left free from then on.
 MOMENTS = [
-    (".selfalign/jobs/round-0-answer", 0),
-    (".selfalign/jobs/round-0-answer/in/prompts.arrow", 4096),
-    (".selfalign/jobs/round-0-answer/progress.json", 65536),
-    (".selfalign/jobs/round-1-generate", 16384),
-    (".selfalign/jobs/round-1-generate/progress.json", 0),
-    (".selfalign/jobs/round-1-judge/job.json", 0),
-    (".selfalign/jobs/round-1-judge/progress.json", 8192),
-    (".selfalign/jobs/round-1-train", 0),
-    (".selfalign/jobs/round-1-train/scratch", 4096),
-    (".selfalign/jobs/round-1-train/progress.json", 60000),
+    (".selfalign/jobs/round-0-answer-*", 0),
+    (".selfalign/jobs/round-0-answer-*/in/prompts.arrow", 4096),
+    (".selfalign/jobs/round-0-answer-*/progress.json", 65536),
+    (".selfalign/jobs/round-1-generate-*", 16384),
+    (".selfalign/jobs/round-1-generate-*/progress.json", 0),
+    (".selfalign/jobs/round-1-judge-*/job.json", 0),
+    (".selfalign/jobs/round-1-judge-*/progress.json", 8192),
+    (".selfalign/jobs/round-1-train-*", 0),
+    (".selfalign/jobs/round-1-train-*/scratch", 4096),
+    (".selfalign/jobs/round-1-train-*/progress.json", 60000),
     ("checkpoints/.round-1.partial", 0),
     ("checkpoints/.round-1.partial/model.safetensors", 4096),
     ("checkpoints/round-1", 0),
-    (".selfalign/jobs/round-1-answer/job.json", 32768),
-    (".selfalign/jobs/round-1-log_ratio", 0),
-    (".selfalign/jobs/round-1-log_ratio/progress.json", 0),
+    (".selfalign/jobs/round-1-answer-*/job.json", 32768),
+    (".selfalign/jobs/round-1-log_ratio-*", 0),
+    (".selfalign/jobs/round-1-log_ratio-*/progress.json", 0),
 ]
 #: One a kind: the inputs, a batch, weights, a single-batch stage.
 FEW = (1, 4, 10, 14)
@@ -61,9 +61,9 @@ def tables(workspace: Path) -> dict[str, list[dict[str, object]]]:
     }
 
 
-def changed_since(path: Path, moment: float) -> bool:
+def changed_since(folder: Path, pattern: str, moment: float) -> bool:
     try:
-        return path.stat().st_mtime >= moment
+        return any(path.stat().st_mtime >= moment for path in folder.glob(pattern))
     except OSError:
         return False
 
@@ -127,7 +127,7 @@ def disturbed(project: Project, workspace: Path, name: str, left: int) -> bool:
     started = time.time()
     process = project.start("run", "run.yaml")
     try:
-        while process.poll() is None and not changed_since(workspace / name, started):
+        while process.poll() is None and not changed_since(workspace, name, started):
             time.sleep(0.002)
         filler = fill(workspace.parent, left)
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from selfalign import space
 from selfalign.config import validate_config
-from selfalign.disk import check_room, needs
+from selfalign.disk.estimate import check_room, needs
 from selfalign.errors import BadInput
 from selfalign.models.resolve import describe_model
 from selfalign.preflight import Preflight

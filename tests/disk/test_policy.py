@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign.config import KeepSettings
-from selfalign.retention_policy import Change, Held, decide
+from selfalign.disk.policy import Change, Held, decide
 
 
 def keep(**values: Any) -> KeepSettings:

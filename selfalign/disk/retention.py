@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfalign import kept
+from selfalign.disk import kept
+from selfalign.disk.kept import Kept
+from selfalign.disk.policy import Change, Held, Present, decide
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import BadInput, ModelError, WeightsNotKept
 from selfalign.identity import canonical, content_id, hash_weights
-from selfalign.kept import Kept
-from selfalign.retention_policy import Change, Held, Present, decide
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.training import adapters, bitdelta

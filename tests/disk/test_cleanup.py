@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from selfalign import retention
-from selfalign.cleanup import Item, Options, find, remove
+from selfalign.disk import retention
+from selfalign.disk.cleanup import Item, Options, find, remove
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.types import Event
@@ -68,13 +68,13 @@ def test_leftovers_of_kills_go_and_their_bytes_are_counted(run: Path) -> None:
 def test_scratch_goes_only_once_its_stage_is_done(run: Path) -> None:
     context = context_of(run)
     for stage in ("generate", "train"):
-        write(run / f".selfalign/jobs/round-2-{stage}/scratch/checkpoints/checkpoint-1/optimizer.pt")
-        context.store.start_stage(2, stage, "f")
+        write(run / f".selfalign/jobs/round-2-{stage}-0123abcd/scratch/checkpoints/checkpoint-1/optimizer.pt")
+        context.store.start_stage(2, stage, "0123abcdef")
     write(run / ".selfalign/jobs/somebody-elses/file")
-    context.store.finish_stage(2, "train", "f", rows_in=1, rows_out=1)
-    assert named(find(context, Options())) == {".selfalign/jobs/round-2-train": "job"}
+    context.store.finish_stage(2, "train", "0123abcdef", rows_in=1, rows_out=1)
+    assert named(find(context, Options())) == {".selfalign/jobs/round-2-train-0123abcd": "job"}
     removed(context)
-    assert (run / ".selfalign/jobs/round-2-generate/scratch").exists()
+    assert (run / ".selfalign/jobs/round-2-generate-0123abcd/scratch").exists()
 
 
 def test_logs_and_prefects_history_go_by_age(run: Path) -> None:
@@ -125,9 +125,9 @@ def branched(run: Path) -> Path:
     context.store.insert([Event(f"e{i}", 2, "x", "note", None, "word " * 300, "{}") for i in range(4000)])
     with context.store.write() as transaction:
         transaction.execute("insert into branches values ('old', now(), 2, 'train', 'resume', 'resumed', '{}')")
-        transaction.execute("insert into archived_events select 'old', * from events")
+        transaction.execute("insert into archived_events select 'old', 'train', * from events")
         transaction.execute("delete from events")
-        transaction.execute("insert into archived_checkpoints select 'old', * from checkpoints")
+        transaction.execute("insert into archived_checkpoints select 'old', 'train', * from checkpoints")
         transaction.execute("update archived_checkpoints set path = 'checkpoints/round-2-0123abcd' where round = 2")
     return run
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from selfalign import kept, retention
+from selfalign.disk import kept, retention
+from selfalign.disk.retention import apply_retention, restore
 from selfalign.errors import BadInput, WeightsMismatch, WeightsNotKept
 from selfalign.identity import hash_weights
 from selfalign.models.resolve import check_folder
-from selfalign.retention import apply_retention, restore
 from selfalign.stages.context import RunContext
 from selfalign.training import bitdelta
 from selfalign.types import Checkpoint

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfalign import retention
+from selfalign.disk import retention
+from selfalign.disk.policy import Held, decide
 from selfalign.errors import BadInput, StoreError
 from selfalign.preflight import Preflight
-from selfalign.retention_policy import Held, decide
 from selfalign.space import folder_bytes, free_bytes, nearest_existing, shown
 from selfalign.stages.context import RunContext
 from selfalign.training.bitdelta import is_signed
@@ -179,7 +179,8 @@ def _sizes(context: RunContext, found: Preflight, shapes: Mapping[str, tuple[int
 
 
 def _states(context: RunContext, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    if getattr(context.config.train, "save_every", None) is None:
+    # With "auto" a state is left out where the disk has no room for it.
+    if not isinstance(getattr(context.config.train, "save_every", None), int):
         return 0
     weights = _adapter_weights(context, shapes) or sum(math.prod(shape) for shape in shapes.values())
     return _STATE_BYTES_A_WEIGHT * weights

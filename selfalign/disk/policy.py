@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfalign.config import KeepSettings
-from selfalign.kept import Form
+from selfalign.disk.kept import Form
 
 Present = Form | Literal["full"]
 

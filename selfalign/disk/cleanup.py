@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from selfalign import kept, retention
+from selfalign.disk import kept, retention
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.store.compact import archived_tables, compact, reclaimable_bytes

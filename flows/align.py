@@ -79,13 +79,14 @@ def rounds_on_page(context: RunContext, last: int) -> str | None:
 def _rounds(context: RunContext, last: int, run_stage: RunStage, page: Page | None) -> str | None:
     before, _ = schedule.progress(context.workspace)
     for round in range(last + 1):
+        unfinished = before is None or round > before
         begin_round(context, round)
         for name in stages_of(round, context.config):
-            if held := _hold(context, round, page):
+            if unfinished and (held := _hold(context, round, page)):
                 return held
             run_stage(context, round, name)
         end_round(context, round)
-        if page and (before is None or round > before):
+        if page and unfinished:
             _publish(context, round, page)
     return None
 

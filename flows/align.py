@@ -106,15 +106,13 @@ def _hold(context: RunContext, round: int, page: Page | None) -> str | None:
     if page:
         page.pause()
         page.event("run.paused", reason=held, **_figures(context))
-    shown, asked = False, time.monotonic()
+    asked = time.monotonic()
     while why():
         time.sleep(_CONTROL_POLL_S)
         if page and time.monotonic() - asked > _PAGE_POLL_S:
             asked = time.monotonic()
-            paused = page.paused_by_now()
-            if shown and paused is False:  # it was seen paused there, and now is not: Resume was pressed
+            if page.resumed():
                 control.approve(workspace, round - 1)
-            shown = shown or bool(paused)
     context.reporter.note("going on")
     if page:
         page.resume()

@@ -51,6 +51,7 @@ class Page:
         self._flow_run_id: UUID = context.flow_run.id
         self._deployment_id: UUID | None = context.flow_run.deployment_id
         self._started = context.flow_run.start_time
+        self._paused = threading.Event()
         self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=100)
         self._thread = threading.Thread(target=self._send, name="prefect-page", daemon=True)
         self._thread.start()
@@ -107,20 +108,28 @@ class Page:
     # -- pause and resume ---------------------------------------------------------------------------
 
     def pause(self) -> None:
+        """Show the run as paused."""
         state = Paused(timeout_seconds=int(_PAUSE.total_seconds()), pause_key=str(uuid4()))
-        self._later(lambda client: client.set_flow_run_state(self._flow_run_id, state) and None)
+        self._paused.clear()
+
+        def job(client: SyncPrefectClient) -> None:
+            client.set_flow_run_state(self._flow_run_id, state)
+            self._paused.set()
+
+        self._later(job)
+
+    def resumed(self) -> bool:
+        """Whether Resume was pressed since :meth:`pause`. Waits for the server's answer; no answer is no."""
+        if not self._paused.is_set():
+            return False  # not shown as paused yet, so "running" says nothing
+        with contextlib.suppress(Exception), get_client(sync_client=True, httpx_settings={"timeout": 5}) as client:
+            state = client.read_flow_run(self._flow_run_id).state
+            return bool(state and state.type == StateType.RUNNING)
+        return False
 
     def resume(self) -> None:
+        """Show the run as running again."""
         self._later(lambda client: client.set_flow_run_state(self._flow_run_id, Running(), force=True) and None)
-
-    def paused_by_now(self) -> bool | None:
-        """Whether the page has the run as paused; None where it cannot be asked. Waits for the server's answer."""
-        try:
-            with get_client(sync_client=True, httpx_settings={"timeout": 5}) as client:
-                state = client.read_flow_run(self._flow_run_id).state
-        except Exception:
-            return None
-        return bool(state and state.type == StateType.PAUSED)
 
     # -- the dead -----------------------------------------------------------------------------------
 

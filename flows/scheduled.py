@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from flows.align import announce_failure, rounds_on_page
 from flows.missed import skip_due
 from selfalign import schedule
 from selfalign.config import load_config
-from selfalign.errors import WorkspaceBusy
+from selfalign.errors import SelfAlignError, WorkspaceBusy
 from selfalign.progress import ConsoleReporter
 from selfalign.session import session
 
@@ -46,6 +47,9 @@ def scheduled(config: str, overrides: list[str] | None = None, folder: str | Non
             held = rounds_on_page(context, last)
     except WorkspaceBusy as error:
         return _ended("Skipped", f"Nothing was done: {error}")
+    except SelfAlignError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)  # whoever serves sees no other trace of it
+        raise
     finally:
         reporter.close()
         _skip_what_came_due()

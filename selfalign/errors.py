@@ -51,6 +51,10 @@ class DiskFull(StageFailed):
     """A write found no room; what was finished before is kept, and the same command goes on once there is room."""
 
 
+class StageDied(StageFailed):
+    """A stage's process was killed, ran out of memory or out of time: another attempt may do better."""
+
+
 class EmptyStage(StageFailed):
     """A stage yielded nothing that the next one could honestly use: the input or settings are at fault."""
 

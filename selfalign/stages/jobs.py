@@ -36,6 +36,8 @@ from selfalign.store.arrow import from_table, to_table
 from selfalign.types import TABLES, Row
 
 R = TypeVar("R")
+#: Python's and torch's; by name, since nothing here loads torch.
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class JobFolder:
             aside.replace(self.path / "progress.json")
 
     def fail(self, error: BaseException) -> None:
-        name = type(error).__name__ if isinstance(error, SelfAlignError) else "StageFailed"
+        unexpected = "StageDied" if type(error).__name__ in _OUT_OF_MEMORY else "StageFailed"
+        name = type(error).__name__ if isinstance(error, SelfAlignError) else unexpected
         message = str(error) if isinstance(error, SelfAlignError) else f"{type(error).__name__}: {error}"
         write_atomic(self.path / "error.json", json.dumps({"class": name, "message": " ".join(message.split())}))
 

@@ -17,10 +17,15 @@ import sys
 from typing import Any
 
 #: In order of need; the second group waits until the first stage is under way.
-_FIRST = ("numpy", "pyarrow", "torch", "selfalign.engines.transformers_engine", "selfalign.stages.worker",
-          "selfalign.stages.generate", "selfalign.stages.judge")  # fmt: skip
-_THEN = ("transformers.models.llama.modeling_llama", "selfalign.stages.train", "selfalign.training.dpo_run",
-         "selfalign.training.sft_run", "selfalign.stages.log_ratio")  # fmt: skip
+_FIRST = (
+    "numpy", "pyarrow", "torch", "selfalign.engines.transformers_engine", "selfalign.stages.worker",
+    "selfalign.stages.generate",
+)  # fmt: skip
+_THEN = (
+    "transformers.models.llama.modeling_llama", "transformers.models.llama.tokenization_llama",
+    "selfalign.stages.judge", "selfalign.judges.verifier", "selfalign.judges.rubric_logits", "if_verifiable.ifeval",
+    "selfalign.stages.train", "selfalign.training.dpo_run", "selfalign.training.sft_run", "selfalign.stages.log_ratio",
+)  # fmt: skip
 _PR_SET_PDEATHSIG = 1
 
 

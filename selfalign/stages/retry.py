@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 
 from selfalign.config import ExecutionSettings
-from selfalign.errors import StageFailed
+from selfalign.errors import StageDied
 
 
 def worth_retrying(error: object) -> bool:
     """A stage process that died, ran out of memory or of time may do better next time.
 
-    The subclasses (nothing usable, wrong weights, a guard) and bad input would only fail again.
+    Everything else (nothing usable, wrong weights, a guard, a loss that is not finite) would only fail again.
     """
-    return type(error) is StageFailed
+    return isinstance(error, StageDied)
 
 
 def delays(settings: ExecutionSettings, generator: random.Random | None = None) -> list[float]:

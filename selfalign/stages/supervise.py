@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign.errors import StageFailed
+from selfalign.errors import StageDied
 from selfalign.failpoints import reach
 from selfalign.space import EXIT_DISK_FULL, disk_full
 from selfalign.stages.context import RunContext
@@ -58,7 +58,7 @@ def supervise(
     spec's "done" depend on them.
 
     Raises:
-        SelfAlignError: what the process stopped with, as its own class; StageFailed if it just died or
+        SelfAlignError: what the process stopped with, as its own class; StageDied if it just died or
             took longer than ``execution.stage_timeout_seconds``.
     """
     folder.prepare(spec, inputs)
@@ -74,7 +74,7 @@ def supervise(
             if progress := folder.progress():
                 context.reporter.update(progress)
             if time.monotonic() > deadline:
-                raise StageFailed(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
+                raise StageDied(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
             time.sleep(_POLL_S)
         new += collect(folder, context, hook)  # what it handed over last
     except BaseException:
@@ -83,7 +83,7 @@ def supervise(
     if code != 0:
         if code == EXIT_DISK_FULL and folder.error() is None:
             raise disk_full(folder.path)
-        raise folder.error() or StageFailed(_died(label, code, log))
+        raise folder.error() or StageDied(_died(label, code, log))
     reach("stage_worked")
     return new
 

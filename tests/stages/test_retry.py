@@ -3,13 +3,21 @@ from __future__ import annotations
 import random
 
 from selfalign.config import ExecutionSettings
-from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed, WeightsMismatch
+from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageDied, StageFailed, WeightsMismatch
 from selfalign.stages.retry import delays, worth_retrying
 
 
 def test_only_what_may_do_better_next_time_is_retried() -> None:
-    assert worth_retrying(StageFailed("the process was killed"))
-    for error in (BadInput(""), EmptyStage(""), GuardFailed(""), WeightsMismatch(""), KeyboardInterrupt(), None):
+    assert worth_retrying(StageDied("the process was killed"))
+    for error in (
+        BadInput(""),
+        StageFailed("the loss is nan"),
+        EmptyStage(""),
+        GuardFailed(""),
+        WeightsMismatch(""),
+        KeyboardInterrupt(),
+        None,
+    ):
         assert not worth_retrying(error)
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,43 +120,6 @@ def test_a_judge_whose_every_answer_is_nonsense_stops_the_run(project: Project) 
     assert kept["scored"] == 0
     assert project.sql("select count(*) n from checkpoints") == [{"n": 0}]
     assert project.sql("select status from stages where stage = 'judge'") == [{"status": "empty"}]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk_while_checkpointing_loses_nothing(tmp_path: Path, small_disk: Path, prefect_api: str) -> None:
-    model = make_tiny_model(tmp_path / "model", width=384)  # 7 MB, so that its checkpoint is what does not fit
-    project = Project(tmp_path / "project", model, prefect_api)
-    project.write(rounds=1, workspace=str(small_disk / "run"))
-    # All but a little of the disk is taken once the pairs are made, so that the checkpoint does not fit.
-    filler = small_disk / "filler"
-    process = project.start("run", "run.yaml")
-    store = small_disk / "run" / "store.duckdb"
-    while process.poll() is None and not (small_disk / "run/.selfalign/jobs/round-1-generate").exists():
-        time.sleep(0.02)
-    free = os.statvfs(small_disk)
-    filler.write_bytes(b"\0" * max(free.f_bavail * free.f_frsize - 3_200_000, 0))
-    assert process.wait(300) == 1
-    log = (project.folder / "start.log").read_text()
-    assert log.count("error: ") == 1, log
-    assert "Traceback" not in log
-    filler.unlink()
-    assert store.exists()
-    done = project.selfalign("run", "run.yaml")
-    assert done.returncode == 0, done.stderr
-    rows = project.selfalign(
-        "sql", str(small_disk / "run"), "select model, pairs from round_summary order by round", "--json"
-    )
-    assert [row["model"] for row in json.loads(rows.stdout)] == ["M0", "M1"]
 
 
 def test_a_model_without_weights_or_with_pickles_only(offline: Project, tmp_path: Path) -> None:

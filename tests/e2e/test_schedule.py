@@ -77,7 +77,7 @@ def rounds_done(project: Project) -> int:
 
 
 def working_on(project: Project, job: str) -> bool:
-    return (project.workspace / f".selfalign/jobs/{job}/progress.json").exists()
+    return any(project.workspace.glob(f".selfalign/jobs/{job}-*/progress.json"))
 
 
 @contextmanager

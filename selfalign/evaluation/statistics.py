@@ -13,7 +13,6 @@ from itertools import chain
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 _LEVEL = 0.95
 _PERMUTATIONS = 10_000
@@ -44,6 +43,8 @@ def wilson(successes: int, n: int, level: float = _LEVEL) -> Interval:
     """Share of successes with Wilson's score interval (Wilson 1927): honest near 0 and 1, and for small n."""
     if n == 0:
         return _NOTHING
+    from scipy import stats  # half a second that a start without evaluation need not spend
+
     found = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return Interval(successes / n, float(found.low), float(found.high), n)
 
@@ -143,6 +144,8 @@ def paired_difference(
 
 def mcnemar_p_value(better: int, worse: int) -> float:
     """Exact two-sided McNemar test (McNemar 1947): under no difference, a discordant pair is a fair coin."""
+    from scipy import stats
+
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
@@ -167,6 +170,8 @@ def paired_p_value(gaps: Sequence[float], seed: int, permutations: int = _PERMUT
 
 
 def _around(value: float, error: float, freedom: int, n: int, level: float) -> Interval:
+    from scipy import stats
+
     half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
     return Interval(value, value - half, value + half, n)
 

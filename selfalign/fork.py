@@ -11,7 +11,7 @@ from selfalign.config import RunConfig, load_config
 from selfalign.disk import kept
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import ConfigError, StageFailed
-from selfalign.history import begun_stages, list_of_branches
+from selfalign.history import begun_stages, check_finished, list_of_branches
 from selfalign.progress import Reporter
 from selfalign.store.branches import freeze_rounds, move_to_branch
 from selfalign.store.store import Store, copy_store
@@ -41,7 +41,7 @@ def fork_run(
     config = load_config(origin.config_path, [*(overrides or []), *place])
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: exists and is not empty; choose another name")
-    _check_finished(origin, round)
+    _check_forkable(origin, round)
     # Made aside and renamed: a kill leaves no half of a run that looks whole.
     aside = Workspace(folder.with_name(f".{folder.name}.{os.getpid()}"))
     shutil.rmtree(aside.path, ignore_errors=True)
@@ -70,13 +70,10 @@ def fork_run(
     return config
 
 
-def _check_finished(origin: Workspace, round: int) -> None:
-    done = Store(origin.store_path).query("select round from rounds where status = 'done' order by round")
-    rounds = done["round"].to_pylist()
-    if round not in rounds:
-        known = f"finished are rounds {rounds[0]} to {rounds[-1]}" if rounds else "none is finished"
-        raise ConfigError(f"--round {round}: {origin.path} has no finished round {round}; {known}")
-    found = Store(origin.store_path).query("select path from checkpoints where round = ?", (round,))["path"].to_pylist()
+def _check_forkable(origin: Workspace, round: int) -> None:
+    store = Store(origin.store_path)
+    check_finished(store, origin.path, round, "--round")
+    found = store.query("select path from checkpoints where round = ?", (round,))["path"].to_pylist()
     record = kept.read(origin.path / found[0]) if found else None
     if record is not None and record.form != "approximate":
         raise ConfigError(f"--round {round}: {kept.explain(record, origin.path)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import selfalign
@@ -15,7 +16,7 @@ from selfalign.config import RunConfig, validate_config
 from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.failpoints import reach
-from selfalign.rounds import begin_round, end_round, fingerprint, stages_of
+from selfalign.rounds import STAGES, begin_round, end_round, fingerprint, stages_of
 from selfalign.stages.context import RunContext
 from selfalign.stages.reuse import take_over
 from selfalign.store.branches import Branch, Place, Reason, freeze_rounds, move_to_branch
@@ -103,22 +104,26 @@ def discard_after(context: RunContext, round: int) -> str | None:
     Raises:
         ConfigError: the run has not finished that round.
     """
-    done = context.store.query("select round from rounds where status = 'done'")["round"].to_pylist()
-    if round not in done:
-        known = f"finished are rounds {min(done)} to {max(done)}" if done else "none is finished"
-        raise ConfigError(f"--from-round {round}: {context.workspace.path} has no finished round {round}; {known}")
+    check_finished(context.store, context.workspace.path, round, "--from-round")
     later = [place for place in begun_stages(context.store) if place[0] > round]
     if not later:
         return None
     return go_back(context, later, "resume", f"resumed from round {round}")
 
 
+def check_finished(store: Store, run: Path, round: int, option: str) -> None:
+    """Raise ConfigError where ``run`` has not finished ``round``, which ``option`` asked for."""
+    done = store.query("select round from rounds where status = 'done'")["round"].to_pylist()
+    if round not in done:
+        known = f"finished are rounds {min(done)} to {max(done)}" if done else "none is finished"
+        raise ConfigError(f"{option} {round}: {run} has no finished round {round}; {known}")
+
+
 def begun_stages(store: Store) -> list[Place]:
     """Every stage that the store knows, in the order of running, whatever today's config says."""
     rows = store.query("select distinct round, stage from stages").to_pylist()
     known = {(row["round"], row["stage"]) for row in rows}
-    ordered = ["prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate"]
-    return sorted(known, key=lambda place: (place[0], ordered.index(place[1])))
+    return sorted(known, key=lambda place: (place[0], STAGES.index(place[1])))
 
 
 def list_of_branches(store: Store) -> list[Branch]:
@@ -135,11 +140,10 @@ def roll_back(context: RunContext, name: str) -> list[Place]:
     Raises:
         ConfigError: no such branch.
     """
-    found = [branch for branch in list_of_branches(context.store) if branch.branch == name]
-    if not found:
-        known = ", ".join(branch.branch for branch in list_of_branches(context.store)) or "none yet"
-        raise ConfigError(f"{context.workspace.path}: has no branch '{name}'; known: {known}")
-    config = _config_of(found[0], context.config)
+    found = {branch.branch: branch for branch in list_of_branches(context.store)}
+    if name not in found:
+        raise ConfigError(f"{context.workspace.path}: has no branch '{name}'; known: {', '.join(found) or 'none yet'}")
+    config = _config_of(found[name], context.config)
     past = RunContext(config, context.workspace, context.store, context.reporter, context.launcher)
     stale = stale_stages(past)
     if stale:

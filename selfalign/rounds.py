@@ -27,12 +27,15 @@ _MODULES: dict[str, ModuleType] = {
 _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
 
 
+#: Every stage there is, in the order in which a round runs them.
+STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate")
+
+
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
     if round == 0:
         return ["prompts", "answer", "evaluate"]
-    divergence = ["log_ratio"] if config.evaluate.log_ratio else []
-    return ["prompts", "generate", "judge", "pair", "train", "answer", *divergence, "evaluate"]
+    return [name for name in STAGES if name != "log_ratio" or config.evaluate.log_ratio]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:

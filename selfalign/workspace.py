@@ -203,11 +203,6 @@ class Workspace:
             records.append({"pid": pid, "started": psutil.Process(pid).create_time(), "what": what})
             write_atomic(self._processes_path, json.dumps(records))
 
-    def record_children(self, what: str) -> None:
-        """Remember every present descendant of this process (Prefect's ephemeral server, for one)."""
-        for child in psutil.Process().children(recursive=True):
-            self.record_process(child.pid, what)
-
     def reap(self) -> list[str]:
         """End recorded processes that are still alive; returns what they were. Call with the lock held."""
         ended = []

@@ -15,7 +15,7 @@ test: $(STAMP)  ## lint, types and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(STAMP)  ## random kills over whole runs, tables and weights compared with an undisturbed run
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.e2e.torture --kills $(KILLS)

@@ -20,9 +20,10 @@ from prefect.exceptions import PrefectException
 from prefect.states import State
 from prefect.tasks import Task
 
+from flows.head_start import HeadStart
 from flows.page import Page, PageReporter, announce
 from flows.server import wait_until_healthy
-from selfalign import control, schedule
+from selfalign import control
 from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 from selfalign.stages.retry import delays, worth_retrying
@@ -33,13 +34,19 @@ _SHOWN = (
 )  # fmt: skip
 _CONTROL_POLL_S = 0.5
 _PAGE_POLL_S = 2.0
-#: Is called with context, round and name of a stage, and runs it.
-RunStage = Callable[[RunContext, int, str], object]
+#: Is called with context, head start, round and name of a stage, and runs it.
+RunStage = Callable[[RunContext, HeadStart | None, int, str], object]
+
+
+def _stage(context: RunContext, head: HeadStart | None, round: int, name: str) -> None:
+    if head:
+        head.wait_for(round, name)
+    run_round_stage(context, round, name)  # does nothing where the head start did it
 
 
 @task(name="stage", task_run_name="round-{round}-{name}", cache_policy=NO_CACHE, persist_result=False)
-def stage(context: RunContext, round: int, name: str) -> None:
-    run_round_stage(context, round, name)
+def stage(context: RunContext, head: HeadStart | None, round: int, name: str) -> None:
+    _stage(context, head, round, name)
 
 
 # Prefect calls hooks by these names of their arguments, from another process where a worker runs the flow.
@@ -48,12 +55,12 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 @flow(name="align", validate_parameters=False, persist_result=False, on_failure=[announce_failure])
-def align(context: RunContext, last: int) -> str | None:
+def align(context: RunContext, last: int, head: HeadStart) -> str | None:
     """Make every round up to ``last`` that is not done; the caller holds the workspace's lock."""
-    return rounds_on_page(context, last)
+    return rounds_on_page(context, last, head)
 
 
-def rounds_on_page(context: RunContext, last: int) -> str | None:
+def rounds_on_page(context: RunContext, last: int, head: HeadStart | None = None) -> str | None:
     """The body of a flow: the rounds as tasks with retries, shown on its page; returns why it ended early, if so."""
     page, plain = Page(context.config.name), context.reporter
     retries = delays(context.config.execution)
@@ -64,11 +71,11 @@ def rounds_on_page(context: RunContext, last: int) -> str | None:
         return again
 
     retried = stage.with_options(retries=len(retries), retry_delay_seconds=retries, retry_condition_fn=may_retry)
-    context.reporter = PageReporter(plain, page)
+    context.reporter = PageReporter(plain, page, head.label if head else "")
     page.bury()
     page.event("run.started", rounds=last, workspace=str(context.workspace.path))
     try:
-        held = _rounds(context, last, retried, page)
+        held = _rounds(context, last, head, retried, page)
         page.event("run.held" if held else "run.finished", reason=held, **_figures(context))
     finally:
         context.reporter = plain
@@ -76,13 +83,15 @@ def rounds_on_page(context: RunContext, last: int) -> str | None:
     return held
 
 
-def _rounds(context: RunContext, last: int, run_stage: RunStage, page: Page | None) -> str | None:
+def _rounds(
+    context: RunContext, last: int, head: HeadStart | None, run_stage: RunStage, page: Page | None
+) -> str | None:
     for round in [left for left in rounds_left(context) if left <= last]:
         begin_round(context, round)
         for name in stages_of(round, context.config):
             if held := _hold(context, round, page):
                 return held
-            run_stage(context, round, name)
+            run_stage(context, head, round, name)
         end_round(context, round)
         if page:
             _publish(context, round, page)
@@ -134,20 +143,18 @@ def _figures(context: RunContext) -> dict[str, Any]:
     return dict(rows[0]) if rows else {}
 
 
-def run_rounds(context: RunContext, patience_s: float) -> str | None:
+def run_rounds(context: RunContext, last: int, head: HeadStart, patience_s: float) -> str | None:
     """The flow; or the rounds alone, where Prefect's server cannot be had or is lost on the way.
 
     A run is worth more than its page: what is done is in the store, and doing it again does nothing.
     ``patience_s`` is how long the server may take to answer. Returns why the run was held, if it ended for that.
     """
-    done, _ = schedule.progress(context.workspace)
-    last = schedule.last_round(done, context.config.rounds, context.config.execution.rounds_per_start)
     if not wait_until_healthy(os.environ["PREFECT_API_URL"], patience_s):
         context.reporter.note("Prefect's server does not answer; the run goes on without it")
     else:
         try:
-            held: str | None = align.with_options(flow_run_name=context.config.name)(context, last)
+            held: str | None = align.with_options(flow_run_name=context.config.name)(context, last, head)
             return held
         except (httpx.HTTPError, PrefectException) as error:
             context.reporter.note(f"Prefect's server is lost ({type(error).__name__}); the run goes on without it")
-    return _rounds(context, last, run_round_stage, None)
+    return _rounds(context, last, head, _stage, None)

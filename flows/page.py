@@ -158,11 +158,12 @@ class Page:
 class PageReporter:
     """A reporter that also draws the running stage's progress on the page."""
 
-    def __init__(self, inner: Reporter, page: Page) -> None:
+    def __init__(self, inner: Reporter, page: Page, label: str = "") -> None:
+        """``label`` is of a stage that is under way already."""
         self._inner = inner
         self._page = page
         self._show: Callable[[float], None] | None = None
-        self._label = ""
+        self._label = label
         self._last = 0.0
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:

@@ -22,6 +22,11 @@ def stale_stages(context: RunContext) -> list[Place]:
     Raises:
         WeightsMismatch: the model's folder holds other weights than it did, under the same name.
     """
+    with context.store.read():  # one connection for all the questions
+        return _stale_stages(context)
+
+
+def _stale_stages(context: RunContext) -> list[Place]:
     begun = context.store.query(
         "select round, stage, arg_max(fingerprint, started_at) as fingerprint from stages group by round, stage"
     ).to_pylist()

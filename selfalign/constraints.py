@@ -74,17 +74,28 @@ def checker_version() -> str:
     return f"if-verifiable {version('if-verifiable')}, langdetect {version('langdetect')}"
 
 
-def validate(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse constraints that could not be checked, or not as written.
+def validate_ids(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]]) -> None:
+    """What :func:`validate` can say without the library, which takes a second to import.
 
     Raises:
-        BadInput: an unknown or left-out id, a wrong number of kwargs, or missing or unusable arguments.
+        BadInput: an unknown or left-out id, or a wrong number of kwargs.
     """
     if len(instruction_ids) != len(kwargs):
         raise BadInput(
             f"kwargs has {len(kwargs)} entries for {len(instruction_ids)} instruction ids; give one object for each, {{}} "
             f"where there are no arguments"
         )
+    for instruction_id in instruction_ids:
+        _known(instruction_id)
+
+
+def validate(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse constraints that could not be checked, or not as written.
+
+    Raises:
+        BadInput: as :func:`validate_ids`, or missing or unusable arguments.
+    """
+    validate_ids(instruction_ids, kwargs)
     for instruction_id, arguments in zip(instruction_ids, kwargs, strict=True):
         follows = _checker(instruction_id, arguments)
         try:
@@ -127,14 +138,8 @@ def _checker(
     instruction_id: str, arguments: Mapping[str, Any], prompt_text: str | None = None
 ) -> Callable[[str], bool]:
     """The predicate of one instruction; raises BadInput where its arguments are not complete and usable."""
-    registry = _registry()
-    if instruction_id in LEFT_OUT:
-        raise BadInput(f"{instruction_id}: is left out ({LEFT_OUT[instruction_id]}); use another constraint")
-    if instruction_id not in KNOWN or instruction_id not in registry:
-        near = difflib.get_close_matches(instruction_id, KNOWN, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(KNOWN))}"
-        raise BadInput(f"{instruction_id}: unknown constraint; {hint}")
-    checker = registry[instruction_id](instruction_id)
+    _known(instruction_id)
+    checker = _registry()[instruction_id](instruction_id)
     given = {name: value for name, value in arguments.items() if value is not None}
     wanted = checker.get_instruction_args_keys()
     if set(given) != set(wanted):
@@ -161,6 +166,15 @@ def _checker(
         return _LANGUAGE[instruction_id](given)
     follows: Callable[[str], bool] = checker.check_following
     return lambda text: bool(follows(text))
+
+
+def _known(instruction_id: str) -> None:
+    if instruction_id in LEFT_OUT:
+        raise BadInput(f"{instruction_id}: is left out ({LEFT_OUT[instruction_id]}); use another constraint")
+    if instruction_id not in KNOWN:
+        near = difflib.get_close_matches(instruction_id, KNOWN, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(KNOWN))}"
+        raise BadInput(f"{instruction_id}: unknown constraint; {hint}")
 
 
 def _registry() -> Mapping[str, Any]:

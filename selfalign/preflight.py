@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign.config import RunConfig
+from selfalign.constraints import checker_version, validate
 from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
@@ -44,18 +46,27 @@ def check(context: RunContext) -> Preflight:
     path = resolve_model(config.model)
     model = describe_model(path)
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)
-    # Comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
+    # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(
         "preflight", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
-        hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
+        checker_version(), hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
     )  # fmt: skip
     known = context.workspace.recall("preflight")
     if known.get("question") != question:
+        _refuse_unusable([*training, *held_out])
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
         lengths = _lengths(config, path, [*training, *held_out], model.context_length, answer_tokens)
         known = {"question": question, "mean_prompt_tokens": sum(lengths) / len(lengths)}
         context.workspace.remember("preflight", known)
     return Preflight(path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]))
+
+
+def _refuse_unusable(prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+        try:
+            validate(prompt.instruction_id_list, json.loads(prompt.kwargs))
+        except BadInput as error:
+            raise PromptFileError(f"{prompt.origin}: {error}") from None
 
 
 def _lengths(config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int) -> list[int]:

@@ -35,6 +35,12 @@ def progress(workspace: Workspace) -> tuple[int | None, int | None]:
     return row["done"], row["begun"]
 
 
+def last_of_start(config: RunConfig) -> int:
+    """The round that a start of ``config`` ends with, by what its store has."""
+    done, _ = progress(Workspace(config.workspace_path()))
+    return last_round(done, config.rounds, config.execution.rounds_per_start)
+
+
 def for_firing(config: RunConfig) -> tuple[RunConfig, int | None]:
     """The config that a scheduled firing works with, and the round it ends with; None if all are done.
 

@@ -83,10 +83,12 @@ def start(settings: RunConfig, command: str, *, on_change: str, as_json: bool, f
 
     ``command`` is how a person would go on with it.
     """
+    from flows.head_start import HeadStart
     from flows.server import patience_s, prefect_for
     from selfalign.cli.show import print_run
     from selfalign.history import OnChange, discard_after
     from selfalign.rounds import rounds_left
+    from selfalign.schedule import last_of_start
     from selfalign.session import session
 
     if on_change not in get_args(OnChange):
@@ -94,13 +96,16 @@ def start(settings: RunConfig, command: str, *, on_change: str, as_json: bool, f
     with _reporting() as reporter:
         ask = _ask if on_change == "ask" and sys.stdin.isatty() and sys.stderr.isatty() else None
         patience = patience_s()
-        with session(settings, reporter, prefect_for, on_change=on_change, ask=ask) as context:  # type: ignore[arg-type]
+        with session(settings, reporter, on_change=on_change, ask=ask) as context:  # type: ignore[arg-type]
             if from_round is not None:
                 discard_after(context, from_round)
             if rounds_left(context):
-                from flows.align import run_rounds
+                last = last_of_start(settings)
+                with prefect_for(context.workspace), HeadStart(context, last) as head:
+                    head.let_begin()
+                    from flows.align import run_rounds
 
-                run_rounds(context, patience_s=patience)
+                    run_rounds(context, last, head, patience_s=patience)
     print_run(Workspace(settings.workspace_path()), command, Console(highlight=False), as_json=as_json)
 
 

@@ -102,7 +102,7 @@ def _prompt(line: bytes, origin: str) -> Prompt:
         raise BadInput("instruction_id_list must be a list of names")
     kwargs = _kwargs(data.get("kwargs") or [])
     if ids or kwargs:
-        constraints.validate(ids, kwargs)
+        constraints.validate_ids(ids, kwargs)
     arguments = canonical(kwargs)
     return Prompt(
         prompt_id=content_id("prompt", text, ids, arguments),

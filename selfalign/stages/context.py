@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,8 @@ class RunContext:
         self.store = store
         self.reporter = reporter
         self.launcher = launcher or Launcher()
+        #: Set by whoever wants a stage that runs in another thread to end.
+        self.stop = threading.Event()
         #: Prompts as the sources gave them, by split; read once a process (stages/prompts.py).
         self.pools: dict[Split, list[Prompt]] = {}
         self._models: dict[int, Model] = {}

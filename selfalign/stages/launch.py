@@ -43,6 +43,8 @@ class Launcher:
     """Starts the stage processes of one run. Close it when the run ends."""
 
     def __init__(self) -> None:
+        #: Whether any stage has been started.
+        self.started = False
         self._preloader: _Preloader | None = None
         self._fork = _may_fork()
 
@@ -54,6 +56,7 @@ class Launcher:
 
     def start(self, job: Path, log: Path, environment: Mapping[str, str]) -> StageProcess:
         """Start the stage whose job folder is ``job``; its output is appended to ``log``."""
+        self.started = True
         self.warm_up()
         if self._preloader is not None:
             try:
@@ -154,13 +157,12 @@ class _Preloader:
         return self._exits.get(pid)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()  # its signal to end
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
+        # Killed, not asked: in the middle of an import it would not hear us, and nothing of it is to be kept.
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfalign.errors import StageDied
+from selfalign.errors import StageDied, StageFailed
 from selfalign.failpoints import reach
 from selfalign.space import EXIT_DISK_FULL, disk_full
 from selfalign.stages.context import RunContext
@@ -59,7 +59,7 @@ def supervise(
 
     Raises:
         SelfAlignError: what the process stopped with, as its own class; StageDied if it just died or
-            took longer than ``execution.stage_timeout_seconds``.
+            took longer than ``execution.stage_timeout_seconds``; StageFailed if ``context.stop`` was set.
     """
     folder.prepare(spec, inputs)
     log = context.workspace.stage_log(folder.path)
@@ -75,7 +75,8 @@ def supervise(
                 context.reporter.update(progress)
             if time.monotonic() > deadline:
                 raise StageDied(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
-            time.sleep(_POLL_S)
+            if context.stop.wait(_POLL_S):
+                raise StageFailed(f"{label}: stopped")
         new += collect(folder, context, hook)  # what it handed over last
     except BaseException:
         process.kill()

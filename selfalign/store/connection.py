@@ -43,6 +43,8 @@ class ProcessLock:
     lock: threading.RLock = field(default_factory=threading.RLock)
     #: The open transaction of the thread that holds the lock.
     transaction: Any = None
+    #: The open read-only connection of the thread that holds the lock.
+    reading: Any = None
 
 
 _process_locks: dict[Path, ProcessLock] = {}

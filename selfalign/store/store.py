@@ -114,16 +114,24 @@ class Store:
     def read(self) -> Iterator[Any]:
         """A read-only DuckDB connection. The run cannot write meanwhile: take the result and leave the block.
 
-        Within an open :meth:`write` of this thread it is that transaction's connection.
+        Within an open :meth:`write` of this thread it is that transaction's connection, and within an open
+        :meth:`read` the same one again: opening a large store takes tens of milliseconds.
         """
         shared = process_lock(self.path)
         with shared.lock:
             if shared.transaction is not None:
                 yield shared.transaction.connection
                 return
+            if shared.reading is not None:
+                yield shared.reading
+                return
             with opened(self.path, read_only=True, timeout=self._read_timeout) as connection:
                 self._check(connection)
-                yield connection
+                shared.reading = connection
+                try:
+                    yield connection
+                finally:
+                    shared.reading = None
 
     # -- rows -----------------------------------------------------------------------------------------
 

@@ -54,9 +54,14 @@ def test_a_config_that_cannot_run_leaves_nothing_behind(
         ('{"text": "fine"}\n{"text": ', "train.jsonl:2"),
         ('{"txet": "fine"}', "train.jsonl:1"),
         ('{"text": "x", "instruction_id_list": ["no:such"], "kwargs": [{}]}', "no:such"),
+        (
+            '{"text": "fine"}\n{"text": "x", "instruction_id_list": ["length_constraints:number_words"], '
+            '"kwargs": [{"num_words": "many", "relation": "at least"}]}',
+            "train.jsonl:2: length_constraints:number_words",
+        ),
         ("\udcff", "UTF-8"),
     ],
-    ids=["empty", "cut", "no text", "unknown constraint", "not UTF-8"],
+    ids=["empty", "cut", "no text", "unknown constraint", "unusable arguments", "not UTF-8"],
 )
 def test_a_wrong_prompt_file_is_named_with_its_line(offline: Project, text: str, expected: str) -> None:
     offline.write()

@@ -1,0 +1,1 @@
+"""Preference items with known answers, to measure and to teach judges."""

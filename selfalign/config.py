@@ -122,6 +122,34 @@ class ExecutionSettings(Settings):
     stage_timeout_seconds: float | None = Field(None, gt=0, description="a stage process is ended after this long")
 
 
+class TeachSettings(Settings):
+    """Rounds that teach the model to judge, instead of aligning it by its own judgements.
+
+    Self-Rewarding Language Models (arXiv 2401.10020), section 2.1: evaluation fine-tuning (EFT) mixed with
+    instruction fine-tuning (IFT) makes M_1. The judge that is taught is the run's own.
+    """
+
+    rounds: list[int] = Field(default_factory=list, description="which rounds teach, e.g. [1]")
+    gold: str | None = Field("data/gold.jsonl", description="gold items, whose teach split is taught; null for none")
+    gold_items: int | None = Field(None, ge=1, description="at most so many gold items")
+    verified: bool = Field(True, description="also teach from the round's own candidates whose constraints are checked")
+    verified_pairs: int | None = Field(None, ge=1, description="at most so many pairs of verified candidates")
+    instruction_share: float = Field(
+        0.2, ge=0, lt=1, description="share of instructions with good answers (of the gold set) among the examples"
+    )
+    train: _plugin("train", "sft") = Field(default_factory=lambda: {"learning_rate": 2e-5, "epochs": 3})  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _can_teach(self) -> TeachSettings:
+        if 0 in self.rounds or min(self.rounds, default=1) < 1:
+            raise ValueError("rounds: the first one that trains is round 1")
+        if self.rounds and self.gold is None and not self.verified:
+            raise ValueError("gold: null and verified: false leave nothing to teach; set one of them")
+        if self.train.id != "sft":
+            raise ValueError("train: teaching is supervised; use the trainer 'sft'")
+        return self
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -138,6 +166,7 @@ class RunConfig(Settings):
     judge: _plugin("judge", "rubric_votes") = Field(default_factory=dict)  # type: ignore[valid-type]
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
+    teach: TeachSettings = Field(default_factory=TeachSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
@@ -155,6 +184,14 @@ class RunConfig(Settings):
         if self.generate.candidates < 2 and self.train.id != "sft":
             raise ValueError("generate.candidates must be at least 2: a pair has two sides")
         return self
+
+    def teaches(self, round: int) -> bool:
+        """Whether ``round`` teaches the judge."""
+        return round in self.teach.rounds
+
+    def trainer(self, round: int) -> Any:
+        """Settings of the trainer of ``round``."""
+        return self.teach.train if self.teaches(round) else self.train
 
     def workspace_path(self) -> Path:
         return Path(self.workspace or f"runs/{self.name}")

@@ -113,7 +113,7 @@ def _held_out(config: RunConfig, found: Preflight, rate: float) -> list[dict[str
 def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float) -> list[dict[str, Any]]:
     candidates = config.prompts.per_round * config.generate.candidates
     answer = config.generate.max_tokens * _MEAN_ANSWER_SHARE
-    judged = candidates * (found.mean_prompt_tokens + answer) if needs_engine(context) else 0.0
+    judged = candidates * (found.mean_prompt_tokens + answer) if needs_engine(context, config.rounds) else 0.0
     pairs = config.prompts.per_round
     trained = pairs * 2 * (found.mean_prompt_tokens + answer)
     epochs = getattr(config.train, "epochs", 1.0)

@@ -16,6 +16,7 @@ from selfalign.registry import find
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.judge import build_judge
+from selfalign.stages.lessons import gold_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.types import Prompt
 
@@ -43,6 +44,9 @@ def check(context: RunContext) -> Preflight:
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
     find("pair", config.pair.id).load()(config.pair)
     build_judge(context, 1)
+    if config.teach.rounds:
+        teachable(context, 1)
+        gold_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)

@@ -16,6 +16,7 @@ from selfalign.types import (
     Completion,
     CompletionExample,
     Evaluation,
+    Exercise,
     GenerationRequest,
     JudgeItem,
     Judgement,
@@ -99,6 +100,15 @@ class Judge(Protocol):
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """Judgements of one batch. A failure of the judge is an outcome, never an exception or a zero."""
+        ...
+
+
+@runtime_checkable
+class TeachableJudge(Protocol):
+    """A judge whose verdicts can be taught: it says what its model should have answered."""
+
+    def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
+        """Exercises from two candidates of one prompt, balanced: as many for one verdict as for its opposite."""
         ...
 
 

@@ -3,6 +3,8 @@
     round 0   prompts(held-out) -> answer -> evaluate
     round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
 
+A round that teaches the judge has ``lessons`` in place of ``pair``, and its candidates are only verified.
+
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
 """
@@ -15,27 +17,33 @@ from types import ModuleType
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
+from selfalign.stages import evaluate, generate, judge, lessons, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
+    "prompts": prompts, "judge": judge, "pair": pair, "lessons": lessons, "train": train, "log_ratio": log_ratio,
+    "evaluate": evaluate,
 }  # fmt: skip
 _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate")
+STAGES = ("prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "evaluate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
     if round == 0:
         return ["prompts", "answer", "evaluate"]
-    return [name for name in STAGES if name != "log_ratio" or config.evaluate.log_ratio]
+    left_out = {"pair"} if config.teaches(round) else {"lessons"}
+    if config.teaches(round) and not config.teach.verified:
+        left_out |= {"prompts", "generate", "judge"}
+    if not config.evaluate.log_ratio:
+        left_out.add("log_ratio")
+    return [name for name in STAGES if name not in left_out]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -53,7 +61,8 @@ def takes(round: int, name: str) -> list[Place]:
         "generate": [(round, "prompts"), *parent],
         "judge": [(round, "generate"), *parent],
         "pair": [(round, "judge")],
-        "train": [(round, "pair"), *parent],
+        "lessons": [(round, "judge")],
+        "train": [(round, "pair"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],

@@ -138,6 +138,29 @@ class UnaryLabel:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a round that teaches the judge trains on: what the model is shown, and the answer it should give.
+
+    ``kind`` is "judge" (a verdict that is known without a judge) or "instruction" (a good answer, mixed in
+    so that the model does not forget to be an assistant). ``subject_id`` is the gold item's key or a candidate's
+    id. ``messages`` is a JSON list. ``ends`` says whether the end token is learned after ``answer``.
+    """
+
+    lesson_id: str
+    round: int
+    kind: Literal["judge", "instruction"]
+    source: str
+    subject_id: str
+    judge: str
+    judge_hash: str
+    messages: str
+    answer_prefix: str
+    answer: str
+    ends: bool
+    weight: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """M_t. ``path`` is relative to the workspace where the run owns it."""
 
@@ -191,12 +214,13 @@ TABLES: Mapping[type, str] = {
     Selection: "selections",
     Pair: "pairs",
     UnaryLabel: "unary_labels",
+    Lesson: "lessons",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
     Event: "events",
 }
 
-Row = Prompt | Candidate | Judgement | Selection | Pair | UnaryLabel | Checkpoint | Evaluation | Event
+Row = Prompt | Candidate | Judgement | Selection | Pair | UnaryLabel | Lesson | Checkpoint | Evaluation | Event
 
 
 # -- what passes between capabilities without being stored ------------------------------------
@@ -247,6 +271,15 @@ class JudgeItem:
 
     prompt: Prompt
     candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a judge shows its model, and the verdict that would be right."""
+
+    messages: tuple[Message, ...]
+    answer_prefix: str
+    answer: str
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ _MADE = {
     "generate": ("candidates", "candidate_id", "r.split = 'train'"),
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
     "pair": ("pairs", "pair_id", "true"),
+    "lessons": ("lessons", "lesson_id", "true"),
     "train": ("checkpoints", "checkpoint_id", "true"),
 }
 #: The attempt that counts for a stage is the one started last.

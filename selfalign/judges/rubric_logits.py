@@ -19,7 +19,7 @@ from selfalign.judges.rows import row
 from selfalign.judges.rubric import load_rubric, require_engine, shown
 from selfalign.protocols import JudgeContext
 from selfalign.templates import Template
-from selfalign.types import JudgeItem, Judgement
+from selfalign.types import Exercise, JudgeItem, Judgement
 
 
 def expected_score(
@@ -84,6 +84,14 @@ class RubricLogitsJudge:
             if len(prompt) <= room
             else self._too_long(item, len(prompt), room, engine.weights_hash)
             for item, prompt in zip(items, prompts, strict=True)
+        ]
+
+    def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
+        """See protocols.TeachableJudge: the highest choice for the one, the lowest for the other."""
+        by_value = sorted(zip(self._values, self._rubric.choices, strict=True))
+        return [
+            Exercise(shown(self._rubric, item), self._rubric.answer_prefix, choice)
+            for item, (_, choice) in ((better, by_value[-1]), (worse, by_value[0]))
         ]
 
     def _row(self, item: JudgeItem, log_probs: Sequence[float], weights_hash: str) -> Judgement:

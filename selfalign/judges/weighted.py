@@ -13,9 +13,9 @@ from selfalign.errors import ConfigError
 from selfalign.identity import content_id
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
-from selfalign.protocols import Judge, JudgeContext
+from selfalign.protocols import Judge, JudgeContext, TeachableJudge
 from selfalign.registry import find
-from selfalign.types import JudgeItem, Judgement, Outcome
+from selfalign.types import Exercise, JudgeItem, Judgement, Outcome
 
 
 class Member(Settings):
@@ -95,6 +95,11 @@ class WeightedJudge:
             own = [vote for vote in judged if vote.judge_hash == judge.judge_hash]
             votes.append(aggregate(own, judge.name, judge.min_valid_votes))
         return rows + [self._combine(item, votes) for item in items]
+
+    def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
+        """See protocols.TeachableJudge: those of the members that can be taught."""
+        teachable = [judge for judge, _ in self.members if isinstance(judge, TeachableJudge)]
+        return [exercise for judge in teachable for exercise in judge.exercises(better, worse)]
 
     def _combine(self, item: JudgeItem, votes: Sequence[dict[str, Votes]]) -> Judgement:
         terms: list[tuple[float, float]] = []

@@ -12,6 +12,7 @@ import pyarrow as pa
 from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
+from selfalign.judges.verifier import VerifierJudge
 from selfalign.protocols import Judge, JudgeContext
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
@@ -29,26 +30,36 @@ _HOPELESS_AFTER = 64
 
 def fingerprint(context: RunContext, round: int) -> str:
     judge = build_judge(context, round)
-    weights = context.weights(round - 1).weights_hash if needs_engine(context) else None
+    weights = context.weights(round - 1).weights_hash if needs_engine(context, round) else None
     return content_id("judge", upstream(context, round, "generate"), judge.judge_hash, weights)
 
 
+def judge_settings(context: RunContext, round: int) -> Any:
+    """Whose word counts in ``round``: where the judge itself is taught, only what a program can check."""
+    return VerifierJudge.Config(mode="all") if context.config.teaches(round) else context.config.judge
+
+
 def build_judge(context: RunContext, round: int) -> Judge:
-    """The configured judge without a model: enough for its name and hash."""
-    judge: Judge = find("judge", context.config.judge.id).load()(
-        context.config.judge, JudgeContext(None, context.config.seed, round, context.templates())
+    """The round's judge without a model: enough for its name and hash."""
+    return make_judge(context, round, judge_settings(context, round))
+
+
+def make_judge(context: RunContext, round: int, settings: Any) -> Judge:
+    judge: Judge = find("judge", settings.id).load()(
+        settings, JudgeContext(None, context.config.seed, round, context.templates())
     )
     return judge
 
 
-def needs_engine(context: RunContext) -> bool:
-    return bool(find("judge", context.config.judge.id).load().needs_engine(context.config.judge))
+def needs_engine(context: RunContext, round: int) -> bool:
+    settings = judge_settings(context, round)
+    return bool(find("judge", settings.id).load().needs_engine(settings))
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     folder = context.job(round, "judge", fingerprint)
     collect(folder, context)
-    judge = build_judge(context, round)
+    settings, judge = judge_settings(context, round), build_judge(context, round)
     candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
     prompts = context.store.rows(Prompt, "round = ? and split = 'train'", (round,))
     done = context.store.query(
@@ -64,7 +75,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
                 tally[row["outcome"]] += 1
         if sum(tally.values()) >= _HOPELESS_AFTER and not tally["ok"]:
             raise EmptyStage(
-                f"round {round}: none of the first {sum(tally.values())} judgements of '{context.config.judge.id}' is "
+                f"round {round}: none of the first {sum(tally.values())} judgements of '{settings.id}' is "
                 f'valid ({_counts(tally)}); read some with selfalign sql {context.workspace.path} "select raw from '
                 f'judgements", then change the rubric or the judge'
             )
@@ -74,9 +85,9 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "kind": "judge",
             "round": round,
             "run_seed": context.config.seed,
-            "judge": context.config.judge.model_dump(mode="json"),
+            "judge": settings.model_dump(mode="json"),
             "templates": [str(path.resolve()) for path in context.template_folders()],
-            "needs_engine": needs_engine(context),
+            "needs_engine": needs_engine(context, round),
             "done": done,
             **engine_spec(context, context.model(round - 1)),
         }

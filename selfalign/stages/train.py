@@ -1,4 +1,4 @@
-"""Stage ``train``: M_{t-1} and the round's pairs become M_t, published as a durable folder."""
+"""Stage ``train``: M_{t-1} and the round's pairs or lessons become M_t, published as a durable folder."""
 
 from __future__ import annotations
 
@@ -21,37 +21,42 @@ from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import publish
-from selfalign.types import Candidate, Checkpoint, CompletionExample, Pair, PairExample, Prompt
+from selfalign.types import Candidate, Checkpoint, CompletionExample, Lesson, Pair, PairExample, Prompt
 from selfalign.workspace import MANIFEST, made_by
+
+#: Stage that makes examples -> the rows it makes.
+_EXAMPLES: Mapping[str, type[Any]] = {"pair": Pair, "lessons": Lesson}
 
 
 def fingerprint(context: RunContext, round: int) -> str:
+    settings = context.config.trainer(round)
     return content_id(
-        "train", upstream(context, round, "pair"), context.config.train.model_dump(mode="json", exclude={"save_every"}),
+        "train", upstream(context, round, _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
         context.weights(round - 1).weights_hash, context.weights(reference_round(context, round)).weights_hash,
     )  # fmt: skip
 
 
 def reference_round(context: RunContext, round: int) -> int:
     """0 where the reference is the initial model, else the previous round."""
-    return 0 if getattr(context.config.train, "reference", "previous") == "initial" else round - 1
+    return 0 if getattr(context.config.trainer(round), "reference", "previous") == "initial" else round - 1
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     folder = context.job(round, "train", fingerprint)
     collect(folder, context)
     final = context.workspace.checkpoint_folder(round, fingerprint)
-    pairs = context.store.rows(Pair, "round = ?", (round,))
+    made = _takes(context, round)
+    examples: Sequence[Pair | Lesson] = context.store.rows(_EXAMPLES[made], "round = ?", (round,))
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
-        if not pairs:
-            raise EmptyStage(f"round {round}: nothing to train on, the round has no pairs")
+        if not examples:
+            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made}' made nothing")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
         spec = {
             "kind": "train",
             "round": round,
             "seed": _seed(context, round),
             "fingerprint": fingerprint,
-            "train": context.config.train.model_dump(mode="json"),
+            "train": context.config.trainer(round).model_dump(mode="json"),
             "parent": str(parent.path.resolve()),
             "parent_hash": parent.weights_hash,
             "reference": str(reference.path.resolve()),
@@ -60,17 +65,8 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "final": str(final.resolve()),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
-        wanted = {p.chosen_id for p in pairs} | {p.rejected_id for p in pairs}
-        candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
-        supervise(
-            folder, spec,
-            {
-                "pairs": pairs,
-                "candidates": [c for c in candidates if c.candidate_id in wanted],
-                "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
-            },
-            context=context, label=f"round {round} train",
-        )  # fmt: skip
+        inputs = {"lessons": examples} if made == "lessons" else _pair_inputs(context, round)
+        supervise(folder, spec, inputs, context=context, label=f"round {round} train")
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
         round, parent_hash=context.weights(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
@@ -83,7 +79,23 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     shown = ", ".join(
         f"{name} {metrics[name]:.3f}" for name in ("guard_loss", "train_loss", "reward_accuracy") if name in metrics
     )
-    return StageOutcome(len(pairs), 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
+    return StageOutcome(len(examples), 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
+
+
+def _takes(context: RunContext, round: int) -> str:
+    """The stage that made what the round trains on."""
+    return "lessons" if context.config.teaches(round) else "pair"
+
+
+def _pair_inputs(context: RunContext, round: int) -> dict[str, Sequence[Any]]:
+    pairs = context.store.rows(Pair, "round = ?", (round,))
+    wanted = {p.chosen_id for p in pairs} | {p.rejected_id for p in pairs}
+    candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+    return {
+        "pairs": pairs,
+        "candidates": [c for c in candidates if c.candidate_id in wanted],
+        "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
+    }
 
 
 def _seed(context: RunContext, round: int) -> int:
@@ -184,4 +196,9 @@ def _examples(
         chosen, rejected = candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids
         pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
         completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
+    for lesson in sorted(folder.rows("lessons", Lesson), key=lambda lesson: lesson.lesson_id):
+        prompt_ids = encode_chat(tokenizer, json.loads(lesson.messages), lesson.answer_prefix)
+        answer = tokenizer(lesson.answer, add_special_tokens=False)["input_ids"]
+        end = [tokenizer.eos_token_id] if lesson.ends else []
+        completions.append(CompletionExample(lesson.lesson_id, prompt_ids, (*answer, *end), lesson.weight))
     return pairs, completions

@@ -23,6 +23,7 @@ DIGESTED: Mapping[str, str] = {
     "selections": "selection_id",
     "pairs": "pair_id",
     "unary_labels": "label_id",
+    "lessons": "lesson_id",
     "checkpoints": "checkpoint_id",
 }
 #: Where a checkpoint lies, and in how many bytes, may change: it can be moved, and kept in a smaller form.

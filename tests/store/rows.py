@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign.types import Candidate, Checkpoint, Evaluation, Event, Judgement, Pair, Prompt, Selection, UnaryLabel
+from selfalign.types import Candidate, Checkpoint, Evaluation, Event, Judgement, Lesson, Pair, Prompt, Selection, UnaryLabel
 
 
 def prompt(prompt_id: str = "p1", **changes: Any) -> Prompt:
@@ -63,6 +63,10 @@ def event(event_id: str, **changes: Any) -> Event:
 
 def selection(selection_id: str = "s1") -> Selection:
     return Selection(selection_id, 1, "p1", "c1", "rso", True, 0, 2.5, "{}")
+
+
+def lesson(lesson_id: str = "l1") -> Lesson:
+    return Lesson(lesson_id, 1, "judge", "gold", "g1", "rubric_logits", "h", "[]", "Score: ", "5", False, 1.0)
 
 
 def unary_label(label_id: str = "u1") -> UnaryLabel:

@@ -50,7 +50,7 @@ def test_tables_and_views_are_those_of_the_design(store: Store) -> None:
     tables = {row["table_name"] for row in found if row["table_type"] == "BASE TABLE"}
     assert tables == {
         "schema_version", "runs", "rounds", "stages", "prompts", "candidates", "judgements", "selections", "pairs",
-        "unary_labels", "checkpoints", "evaluations", "events", "branches",
+        "unary_labels", "checkpoints", "evaluations", "events", "branches", "lessons",
         *(table for table in tables if table.startswith("archived_")),
     }  # fmt: skip
     assert {table.removeprefix("archived_") for table in tables if table.startswith("archived_")} == {

@@ -1,0 +1,183 @@
+"""Stage ``lessons``: what a round that teaches the judge trains on.
+
+Evaluation fine-tuning (EFT) of Self-Rewarding Language Models (arXiv 2401.10020), section 2.1, with verdicts
+that need no judge: gold items, and candidates of this round of which one follows all of its prompt's
+constraints and another does not. Instructions with good answers are mixed in (IFT).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfalign.errors import ConfigError, EmptyStage
+from selfalign.gold.items import GoldItem, as_judge_items, load_gold
+from selfalign.identity import content_id, derive_seed
+from selfalign.judges.scores import group
+from selfalign.protocols import Judge, TeachableJudge
+from selfalign.sources.jsonl import find_file
+from selfalign.stages.context import RunContext
+from selfalign.stages.generate import messages_for
+from selfalign.stages.judge import build_judge, make_judge
+from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Lesson, Message, Prompt, ScoredGroup
+
+#: Better, worse, and what the pair is known by.
+KnownPair = tuple[JudgeItem, JudgeItem, str]
+
+
+def fingerprint(context: RunContext, round: int) -> str:
+    settings = context.config.teach
+    return content_id(
+        "lessons", upstream(context, round, "judge") if settings.verified else None, context.config.seed,
+        make_judge(context, round, context.config.judge).judge_hash, context.config.generate.system_prompt,
+        [[i.key, i.prompt, i.better, i.worse] for i in gold_items(context)],
+        settings.model_dump(mode="json", include={"verified_pairs", "instruction_share"}),
+    )  # fmt: skip
+
+
+def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
+    settings, seed = context.config.teach, context.config.seed
+    judge = teachable(context, round)
+    gold = gold_items(context)
+    known = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
+    if settings.verified:
+        pairs = verified_pairs(_verified(context, round), derive_seed(seed, round, "verified_pairs"))
+        known["verified"] = pairs[: settings.verified_pairs]
+    lessons = [
+        lesson
+        for source, pairs in known.items()
+        for better, worse, subject in pairs
+        for lesson in judge_lessons(judge, judge.exercises(better, worse), round, source, subject)
+    ]
+    if not lessons:
+        raise EmptyStage(
+            f"round {round}: nothing to teach the judge from (no gold items, and no prompt of which one candidate follows "
+            f"all constraints and another does not); set teach.gold, or ask for more candidates"
+        )
+    instructions = instruction_lessons(
+        gold, wanted(len(lessons), settings.instruction_share), round, context.config.generate.system_prompt, seed
+    )
+    context.store.insert([*lessons, *instructions])
+    counts = ", ".join(f"{len(pairs)} {source} pairs" for source, pairs in known.items())
+    return StageOutcome(
+        len(gold) + len(known.get("verified", ())), len(lessons) + len(instructions),
+        f"{len(lessons)} verdicts of judge '{judge.name}' from {counts}, and {len(instructions)} instructions",
+        {"judge": len(lessons), "instruction": len(instructions)},
+    )  # fmt: skip
+
+
+class _Teachable(Judge, TeachableJudge): ...
+
+
+def teachable(context: RunContext, round: int) -> _Teachable:
+    """The run's own judge.
+
+    Raises:
+        ConfigError: it has nothing that could be taught.
+    """
+    judge = make_judge(context, round, context.config.judge)
+    if not isinstance(judge, TeachableJudge):
+        raise ConfigError(
+            f"teach.rounds: judge '{judge.name}' cannot be taught, as it has no model or no verdict to learn; use "
+            f"rubric_logits or pairwise, alone or as a member of weighted"
+        )
+    return judge  # type: ignore[return-value]
+
+
+def gold_items(context: RunContext) -> list[GoldItem]:
+    """The teach split, or a seeded sample of it, in the file's order.
+
+    Raises:
+        PromptFileError: no such file, or something is wrong in it.
+    """
+    settings = context.config.teach
+    if settings.gold is None:
+        return []
+    items = load_gold(find_file(settings.gold, Path.cwd()), ("teach",))
+    if settings.gold_items is not None and settings.gold_items < len(items):
+        by_chance = sorted(items, key=lambda item: derive_seed(context.config.seed, "teach", item.key))
+        chosen = {item.key for item in by_chance[: settings.gold_items]}
+        items = [item for item in items if item.key in chosen]
+    return items
+
+
+def verified_pairs(groups: Sequence[ScoredGroup], seed: int) -> list[KnownPair]:
+    """Of each prompt, candidates that follow all constraints (score 1) matched with as many that do not.
+
+    Each candidate is in one pair at most, so that both verdicts are equally frequent; order and partners
+    are drawn by ``seed``.
+    """
+    found: list[KnownPair] = []
+    for members in groups:
+        good: list[JudgeItem] = []
+        bad: list[JudgeItem] = []
+        for scored in members.candidates:
+            if scored.score is not None:
+                (good if scored.score == 1 else bad).append(JudgeItem(members.prompt, scored.candidate))
+        drawn = random.Random(derive_seed(seed, members.prompt.prompt_id))
+        drawn.shuffle(good)
+        drawn.shuffle(bad)
+        found += [(g, b, g.candidate.candidate_id) for g, b in zip(good, bad, strict=False)]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def judge_lessons(judge: Judge, exercises: Sequence[Exercise], round: int, source: str, subject: str) -> list[Lesson]:
+    """Exercises as rows; a verdict is a token or two and need not be ended."""
+    return [
+        _lesson(
+            round, "judge", source, subject, judge.name, judge.judge_hash, exercise.messages, exercise.answer_prefix,
+            exercise.answer, ends=False,
+        )
+        for exercise in exercises
+    ]  # fmt: skip
+
+
+def instruction_lessons(
+    gold: Sequence[GoldItem], count: int, round: int, system_prompt: str | None, seed: int
+) -> list[Lesson]:
+    """``count`` prompts of the gold set with their better answers, or as many as there are; one answer a prompt."""
+    answers: dict[str, list[GoldItem]] = defaultdict(list)
+    for item in gold:
+        answers[item.prompt].append(item)
+    order = sorted(answers, key=lambda prompt: derive_seed(seed, "instructions", prompt))
+    return [
+        _lesson(
+            round, "instruction", "gold", answers[prompt][0].key, "", "", messages_for(prompt, system_prompt), "",
+            answers[prompt][0].better, ends=True,
+        )
+        for prompt in order[:count]
+    ]  # fmt: skip
+
+
+def wanted(judgements: int, share: float) -> int:
+    """How many instructions make up ``share`` of all examples beside ``judgements``."""
+    return math.ceil(judgements * share / (1 - share))
+
+
+def _lesson(
+    round: int, kind: str, source: str, subject: str, judge: str, judge_hash: str, messages: Sequence[Message],
+    answer_prefix: str, answer: str, *, ends: bool,
+) -> Lesson:  # fmt: skip
+    shown = json.dumps([dict(message) for message in messages], ensure_ascii=False)
+    return Lesson(
+        lesson_id=content_id("lesson", round, kind, source, subject, judge_hash, shown, answer_prefix, answer),
+        round=round, kind=kind, source=source, subject_id=subject, judge=judge, judge_hash=judge_hash,  # type: ignore[arg-type]
+        messages=shown, answer_prefix=answer_prefix, answer=answer, ends=ends, weight=1.0,
+    )  # fmt: skip
+
+
+def _verified(context: RunContext, round: int) -> list[ScoredGroup]:
+    verifier = build_judge(context, round)
+    where, values = "round = ? and split = 'train'", (round,)
+    return group(
+        context.store.rows(Prompt, where, values),
+        context.store.rows(Candidate, where, values),
+        context.store.rows(Judgement, "round = ? and judge_hash = ?", (round, verifier.judge_hash)),
+        verifier,
+    )

@@ -10,11 +10,22 @@ from selfalign.store.arrow import to_table
 from selfalign.store.digests import DIGESTED
 from selfalign.store.store import Store
 from selfalign.types import TABLES
-from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt, selection, unary_label
+from tests.store.rows import (
+    candidate,
+    checkpoint,
+    evaluation,
+    event,
+    judgement,
+    lesson,
+    pair,
+    prompt,
+    selection,
+    unary_label,
+)
 
 ROWS: list[Any] = [
     prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), selection(),
-    pair("pair", "c1", "c2"), unary_label(), checkpoint(),
+    pair("pair", "c1", "c2"), unary_label(), lesson(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
 GOLDEN: dict[str, str] = {
@@ -24,6 +35,7 @@ GOLDEN: dict[str, str] = {
     "selections": "13b1136d8482b54f25621ff929a7e675",
     "pairs": "325db1d8676573f2295dd61127c285c5",
     "unary_labels": "9e294bb0dbe42f294a57a47964227be5",
+    "lessons": "cb73317306935d09b7f220637afa2cac",
     "checkpoints": "87460da29b01bee6819ab6d5297d15e8",
 }
 

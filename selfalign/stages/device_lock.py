@@ -34,7 +34,7 @@ def holding_device(context: RunContext, body: Callable[[], StageOutcome]) -> Cal
 @contextlib.contextmanager
 def device_lock(device: str, reporter: Reporter, folder: Path | None = None) -> Iterator[None]:
     """Hold ``device`` ("auto", "cpu", "cuda", "cuda:1"), waiting for whoever has it; a CPU is nobody's."""
-    name = gpu_name(device, visible_gpus())
+    name = gpu_name(device, [] if device == "cpu" else visible_gpus())
     if name is None:
         yield
         return

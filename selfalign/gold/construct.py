@@ -35,9 +35,11 @@ GENERIC = (
     "injected",
 )  # fmt: skip
 #: Generic items a prompt, by what its authored wrong answers are; "open" has none.
-GENERIC_ITEMS: Mapping[str, int] = {"open": 3, "fact": 1, "arithmetic": 1, "constraint": 1, "language": 2}
+GENERIC_ITEMS: Mapping[str, int] = {"open": 3, "fact": 1, "arithmetic": 0, "constraint": 1, "language": 2}
 #: Worse answers up to this much longer or shorter than the better one count as matched in length.
 MATCHED = 0.1
+#: How often a matched pair is taken where there is one.
+MATCHED_SHARE = 0.35
 
 #: (better, worse)
 Pair = tuple[str, str]
@@ -101,9 +103,9 @@ def direction(better: str, worse: str) -> int:
 
 
 def breaks(worse: str, answer: Answer) -> bool:
-    """Whether ``worse`` fails a constraint of the prompt even by the loose reading, for certain."""
+    """Whether ``worse`` fails a constraint of the prompt, and no checker failed in finding out."""
     result = constraints.check(worse, answer.instruction_id_list, canonical(list(answer.kwargs)), answer.prompt)
-    return not all(result.loose) and not result.errors
+    return not all(result.strict) and not result.errors
 
 
 class _Builder:
@@ -124,7 +126,7 @@ class _Builder:
         self._owners: dict[str, set[str]] = defaultdict(set)
         for answer in answers:
             for text in answer.answers:
-                self._owners[text] |= {answer.group, answer.topic if answer.topic == "arithmetic" else answer.group}
+                self._owners[text].add(answer.group)
 
     def items(self) -> list[GoldItem]:
         # What can only go one way comes first, so that the others can make up for it.
@@ -172,11 +174,9 @@ class _Builder:
 
     def _choose(self, pairs: Sequence[Pair], kind: str, rng: random.Random) -> Pair:
         wanted = -1 if (self._balance[kind], self._total) > (0, 0) else 1
-        if self._balance[kind] == 0 and self._total > 0:
-            wanted = -1
         right_way = [pair for pair in pairs if direction(*pair) == wanted] or list(pairs)
-        matched = [pair for pair in right_way if is_matched(*pair)]
-        return rng.choice(matched if matched and rng.random() < 0.5 else right_way)
+        matched = [pair for pair in pairs if is_matched(*pair) and direction(*pair) in (wanted, 0)]
+        return rng.choice(matched if matched and rng.random() < MATCHED_SHARE else right_way)
 
     def _pairs(self, answer: Answer, kind: str, rng: random.Random) -> Iterator[Pair]:
         """Every (better, worse) that ``kind`` can make for the prompt; the better and the source may differ in length."""
@@ -215,8 +215,7 @@ class _Builder:
 
     def _strangers(self, answer: Answer, better: str) -> list[str]:
         """Good answers to other prompts of the split: the three nearest in length on each side."""
-        own = {answer.group, answer.topic}
-        texts = [text for text in self._donors[answer.language] if not self._owners[text] & own]
+        texts = [text for text in self._donors[answer.language] if answer.group not in self._owners[text]]
         longer = sorted((t for t in texts if len(t) > len(better)), key=lambda t: (len(t), t))[:3]
         shorter = sorted((t for t in texts if len(t) < len(better)), key=lambda t: (-len(t), t))[:3]
         return [*longer, *shorter]

@@ -123,7 +123,7 @@ def _unquoted(text: str, arguments: Mapping[str, Any], phrases: _Phrases, rng: r
 def _untitled(text: str, arguments: Mapping[str, Any], phrases: _Phrases, rng: random.Random) -> Iterator[str]:
     yield re.sub(r"<<.*?>>\s*", "", text)
     yield re.sub(r"<<(.*?)>>", r"\1", text)
-    yield f"{rng.choice(phrases('opener'))}\n{re.sub(r'<<(.*?)>>', r'**\1**', text)}"
+    yield rng.choice(phrases("opener")) + "\n" + text.replace("<<", "**").replace(">>", "**")
 
 
 def _no_postscript(text: str, arguments: Mapping[str, Any], phrases: _Phrases, rng: random.Random) -> Iterator[str]:

@@ -232,7 +232,9 @@ def is_matched(better: str, worse: str) -> bool:
 def _part(phrases: Phrases, split: GoldSplit) -> Phrases:
     """The phrases that are the split's own: six, one and three of every ten."""
     tenths = {"teach": range(6), "calibrate": range(6, 7), "test": range(7, 10)}[split]
-    return {key: tuple(text for place, text in enumerate(texts) if place % 10 in tenths) for key, texts in phrases.items()}
+    return {
+        key: tuple(text for place, text in enumerate(texts) if place % 10 in tenths) for key, texts in phrases.items()
+    }
 
 
 def main(folder: Path) -> None:

@@ -33,7 +33,9 @@ def corrupted(text: str, rng: random.Random) -> list[str]:
     shuffled = list(parts)
     while shuffled == parts:
         rng.shuffle(shuffled)
-    sparse = [part for part in parts if rng.random() > 0.35]
+    # The last piece stays: what only lost its end would be a truncated text.
+    dropped = set(rng.sample(range(len(parts) - 1), max(1, len(parts) // 3)))
+    sparse = [part for place, part in enumerate(parts) if place not in dropped]
     start = rng.randrange(max(1, len(parts) // 3))
     loop = parts[start : start + rng.randint(2, 5)]
     short, long = (parts[: start + len(loop)] + loop * times for times in (3, rng.randint(6, 10)))

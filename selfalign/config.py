@@ -92,6 +92,15 @@ class EvaluateSettings(Settings):
     log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
 
 
+class CalibrateSettings(Settings):
+    """How the run's judge, with each round's weights, is held against answers whose order is known."""
+
+    enabled: Literal["auto", "always", "never"] = Field("auto", description="auto: where the judge needs a model")
+    gold: str = Field("data/gold.jsonl", min_length=1, description="gold items; data/... is found anywhere")
+    split: Literal["calibrate", "test"] = Field("test", description="which of its items; never those that teach")
+    items: int | None = Field(100, ge=1, description="a seeded sample of this many, the same every round; null: all")
+
+
 class KeepSettings(Settings):
     """Which checkpoints stay on disk, and in which form, once no round needs their weights any more.
 
@@ -139,6 +148,7 @@ class RunConfig(Settings):
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 

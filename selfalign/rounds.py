@@ -1,7 +1,7 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer -> evaluate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
+    round 0   prompts(held-out) -> answer -> evaluate -> calibrate
+    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate -> calibrate
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -15,27 +15,31 @@ from types import ModuleType
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
+from selfalign.stages import calibrate, evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
+    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate,
+    "calibrate": calibrate,
 }  # fmt: skip
-_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
+_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "calibrate")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate")
+STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate", "calibrate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
-    if round == 0:
-        return ["prompts", "answer", "evaluate"]
-    return [name for name in STAGES if name != "log_ratio" or config.evaluate.log_ratio]
+    left_out = set() if config.evaluate.log_ratio else {"log_ratio"}
+    if not calibrate.enabled(config):
+        left_out.add("calibrate")
+    # M_0 is only measured.
+    wanted = STAGES if round else ("prompts", "answer", "evaluate", "calibrate")
+    return [name for name in wanted if name not in left_out]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -57,6 +61,7 @@ def takes(round: int, name: str) -> list[Place]:
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
+        "calibrate": [(round, "train")] if round else [],
     }[name]
 
 

@@ -54,7 +54,10 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
         "log_ratio": [("evaluations", "metric = 'log_ratio_vs_m0'")],
-        "evaluate": [("judgements", held_out), ("evaluations", "metric <> 'log_ratio_vs_m0'")],
+        "evaluate": [
+            ("judgements", held_out), ("evaluations", "metric <> 'log_ratio_vs_m0' AND NOT starts_with(split, 'gold_')"),
+        ],
+        "calibrate": [("gold_judgements", "true"), ("evaluations", "starts_with(split, 'gold_')")],
     }
     found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
     return [(table, f"round = $round AND ({condition})") for table, condition in found]

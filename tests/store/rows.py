@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign.types import Candidate, Checkpoint, Evaluation, Event, Judgement, Pair, Prompt, Selection, UnaryLabel
+from selfalign.types import Candidate, Checkpoint, Evaluation, Event, GoldJudgement, Judgement, Pair, Prompt, Selection, UnaryLabel
 
 
 def prompt(prompt_id: str = "p1", **changes: Any) -> Prompt:
@@ -31,6 +31,12 @@ def judgement(judgement_id: str, candidate_id: str = "c1", **changes: Any) -> Ju
         "outcome": "ok", "raw": "Score: 3", "seed": 9, "detail": "{}",
     }  # fmt: skip
     return Judgement(judgement_id, candidate_id, **values | changes)
+
+
+def gold_judgement(judgement_id: str = "g1") -> GoldJudgement:
+    return GoldJudgement(
+        judgement_id, "gold-1", "test", "c1", 1, "rubric", "h", "w0", 0, 3.0, "ok", "Score: 3", 9, "{}"
+    )
 
 
 def pair(pair_id: str, chosen: str, rejected: str, prompt_id: str = "p1", **changes: Any) -> Pair:

@@ -10,10 +10,10 @@ from selfalign.store.arrow import to_table
 from selfalign.store.digests import DIGESTED
 from selfalign.store.store import Store
 from selfalign.types import TABLES
-from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt, selection, unary_label
+from tests.store.rows import candidate, checkpoint, evaluation, event, gold_judgement, judgement, pair, prompt, selection, unary_label
 
 ROWS: list[Any] = [
-    prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), selection(),
+    prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),
     pair("pair", "c1", "c2"), unary_label(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
@@ -21,6 +21,7 @@ GOLDEN: dict[str, str] = {
     "prompts": "7f1eb3e6f13cde1b1a79e452fcbdc9ec",
     "candidates": "0590e8229d768ecd89735648d5eb5221",
     "judgements": "2a430acf2ade12b1ceaa3aefb1d85773",
+    "gold_judgements": "?",
     "selections": "13b1136d8482b54f25621ff929a7e675",
     "pairs": "325db1d8676573f2295dd61127c285c5",
     "unary_labels": "9e294bb0dbe42f294a57a47964227be5",

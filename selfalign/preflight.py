@@ -13,6 +13,7 @@ from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.registry import find
+from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.judge import build_judge
@@ -43,6 +44,8 @@ def check(context: RunContext) -> Preflight:
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
     find("pair", config.pair.id).load()(config.pair)
     build_judge(context, 1)
+    if calibrate.enabled(config):
+        calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)

@@ -108,7 +108,9 @@ def calibration_error(probabilities: Sequence[float], bins: int = 10) -> tuple[f
         while start < stop < n and stated[stop][0] == stated[stop - 1][0]:
             stop += 1
         if members := stated[start:stop]:
-            found.append(Bin(len(members), *(math.fsum(column) / len(members) for column in zip(*members, strict=True))))
+            found.append(
+                Bin(len(members), *(math.fsum(column) / len(members) for column in zip(*members, strict=True)))
+            )
         start = stop
     return math.fsum(b.n * abs(b.confidence - b.accuracy) for b in found) / n, found
 

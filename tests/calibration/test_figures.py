@@ -171,7 +171,9 @@ def test_a_pull_to_length_is_found_and_its_absence_too() -> None:
 def test_every_documented_metric_is_written_and_every_written_one_documented() -> None:
     items = [gold(i, better="x" * (1 + i)) for i in range(12)]
     rows = [
-        vote(item, side, float((item.key > "g0003") != bool(side)), sample=sample, p_first=0.6, p_second=0.7, n_tokens=9)
+        vote(
+            item, side, float((item.key > "g0003") != bool(side)), sample=sample, p_first=0.6, p_second=0.7, n_tokens=9
+        )
         for item in items
         for side in (0, 1)
         for sample in (0, 1)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign.types import Candidate, Checkpoint, Evaluation, Event, GoldJudgement, Judgement, Pair, Prompt, Selection, UnaryLabel
+from selfalign.types import (
+    Candidate,
+    Checkpoint,
+    Evaluation,
+    Event,
+    GoldJudgement,
+    Judgement,
+    Pair,
+    Prompt,
+    Selection,
+    UnaryLabel,
+)
 
 
 def prompt(prompt_id: str = "p1", **changes: Any) -> Prompt:

@@ -10,7 +10,18 @@ from selfalign.store.arrow import to_table
 from selfalign.store.digests import DIGESTED
 from selfalign.store.store import Store
 from selfalign.types import TABLES
-from tests.store.rows import candidate, checkpoint, evaluation, event, gold_judgement, judgement, pair, prompt, selection, unary_label
+from tests.store.rows import (
+    candidate,
+    checkpoint,
+    evaluation,
+    event,
+    gold_judgement,
+    judgement,
+    pair,
+    prompt,
+    selection,
+    unary_label,
+)
 
 ROWS: list[Any] = [
     prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),

@@ -41,8 +41,10 @@ def enabled(config: RunConfig) -> bool:
 
 def run_items(context: RunContext) -> list[GoldItem]:
     """The gold items that every round of this run is measured on."""
-    settings = context.config.calibrate
-    return gold_items(settings.gold, settings.split, settings.items, context.config.seed)
+    if context.gold is None:
+        settings = context.config.calibrate
+        context.gold = gold_items(settings.gold, settings.split, settings.items, context.config.seed)
+    return context.gold
 
 
 def gold_items(path: str, split: GoldSplit, limit: int | None, seed: int) -> list[GoldItem]:

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,3 +218,9 @@ def test_any_rows_give_figures_in_range_whatever_their_order(
     shuffled.shuffle(items)
     shuffled.shuffle(rows)
     assert evaluation_rows(measure(items, rows, JUDGE), "run", 0, "gold_test", {}) == found
+
+
+def test_the_page_on_calibration_lists_every_metric() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
+    for name, meaning in METRICS.items():
+        assert f"| `{name}` | {meaning} |" in page

@@ -141,7 +141,8 @@ def _measure(
     target: float | None,
 ) -> list[Answer]:  # fmt: skip
     judge = without_model(context, round, settings)
-    job = content_id("calibrate", judge.judge_hash, calibrate.gold_hash([*items, *fitting]))
+    weights = context.weights(round).weights_hash
+    job = content_id("calibrate", judge.judge_hash, weights, calibrate.gold_hash([*items, *fitting]))
     context.reporter.start(f"{judge.name} by M{round}")
     with device_lock(context.config.device, context.reporter):
         calibrate.judge_gold(context, round, settings, [*items, *fitting], job)
@@ -153,7 +154,6 @@ def _measure(
     found = calibrate.judge_figures(context, round, settings, items, fits)
     context.reporter.finish(calibrate.in_words(found[0]))
     spent = calibrate.cost(context, round, judge.judge_hash)
-    weights = context.weights(round).weights_hash
     return [
         Answer(
             figures, round, weights, None if figures is found[0] else judge.name, fits.get(figures.judge.judge_hash),

@@ -87,18 +87,7 @@ def _judge(config: RunConfig, text: str) -> Any:
 
 def _show(answers: Sequence[Answer], console: Console) -> None:
     table = Table(header_style="bold")
-    for name in (
-        "judge",
-        "accuracy",
-        "n",
-        "ties",
-        "invalid",
-        "parsed",
-        "length bias",
-        "position bias",
-        "ECE",
-        "a judgement",
-    ):
+    for name in ("judge", "accuracy", "n", "ties", "invalid", "parsed", "ECE", "a judgement"):
         table.add_column(name, justify="left" if name == "judge" else "right")
     for answer in answers:
         table.add_row(*_row(answer))
@@ -108,7 +97,7 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
             console.print(line, soft_wrap=True, markup=False)
     console.print(
         "accuracy: share of gold items judged right, a tie as half, an invalid verdict as wrong; 0.5 is chance. "
-        "length bias: accuracy where the better answer is longer minus where it is shorter. Intervals: 95 %.",
+        "Intervals: 95 %.",
         style="dim",
     )
 
@@ -120,12 +109,10 @@ def _name(answer: Answer) -> str:
 
 def _row(answer: Answer) -> tuple[str, ...]:
     figures = answer.figures
-    position = figures.position.to_first if figures.position else None
     ece, seconds = figures.calibration.ece, answer.seconds_a_judgement
     return (
         escape(_name(answer)), _interval(figures.accuracy), str(figures.n), str(figures.results["tie"]),
-        str(figures.results["invalid"]), _share(figures.parse_rate), _interval(figures.length.difference, "+.2f"),
-        _interval(position, "+.2f"), "-" if ece is None else f"{ece:.3f}",
+        str(figures.results["invalid"]), _share(figures.parse_rate), "-" if ece is None else f"{ece:.3f}",
         "-" if seconds is None else f"{1000 * seconds:.0f} ms",
     )  # fmt: skip
 
@@ -139,6 +126,16 @@ def _notes(answer: Answer) -> list[str]:
         f"  by kind: {kinds or '-'}",
         f"  by language: {languages or '-'}",
     ]
+    length = figures.length
+    lines.append(
+        f"  better one shorter {_interval(length.shorter, '.2f')}, longer {_interval(length.longer, '.2f')}, of equal "
+        f"length {_interval(length.matched, '.2f')}; pull to length {_interval(length.difference, '+.2f')}"
+    )
+    if figures.position:
+        lines.append(
+            f"  pull to the answer shown first {_interval(figures.position.to_first, '+.2f')}, turns round with the order "
+            f"{_interval(figures.position.flips, '.2f')}"
+        )
     if figures.skipped:
         lines.append(f"  does not apply to {figures.skipped} items")
     if figures.consistency:

@@ -32,7 +32,7 @@ GOLDEN: dict[str, str] = {
     "prompts": "7f1eb3e6f13cde1b1a79e452fcbdc9ec",
     "candidates": "0590e8229d768ecd89735648d5eb5221",
     "judgements": "2a430acf2ade12b1ceaa3aefb1d85773",
-    "gold_judgements": "?",
+    "gold_judgements": "2f3f0e1eb84296557848cd7cf5558990",
     "selections": "13b1136d8482b54f25621ff929a7e675",
     "pairs": "325db1d8676573f2295dd61127c285c5",
     "unary_labels": "9e294bb0dbe42f294a57a47964227be5",

@@ -148,7 +148,7 @@ def _measure(
         calibrate.judge_gold(context, round, settings, [*items, *fitting], job)
     rows = calibrate.judgements(context, round, fitting)
     fits = {}
-    for identity in calibrate.identities(judge) if target is not None else ():
+    for identity in calibrate.identities(context, round, settings) if target is not None else ():
         gaps, _ = differences(judge_verdicts(fitting, rows, identity)[0])
         fits[identity.judge_hash] = fit(gaps, target or 0.0)
     found = calibrate.judge_figures(context, round, settings, items, fits)

@@ -17,11 +17,10 @@ from selfalign.calibration.figures import JudgeFigures, measure
 from selfalign.calibration.mapping import Fit
 from selfalign.calibration.report import evaluation_rows
 from selfalign.calibration.verdicts import JudgeIdentity
-from selfalign.config import RunConfig
+from selfalign.config import RunConfig, Settings
 from selfalign.errors import PromptFileError, WeightsNotKept
 from selfalign.gold.items import GoldItem, as_judge_items, load_gold
 from selfalign.identity import canonical, content_id, derive_seed
-from selfalign.protocols import Judge
 from selfalign.sources.jsonl import find_file
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.jobs import JobFolder
@@ -144,9 +143,11 @@ def judge_figures(
     ``mapping``: judge_hash -> fit on other items, for the calibration error.
     """
     rows = judgements(context, round, items)
-    judge = without_model(context, round, settings)
     known = mapping or {}
-    return [measure(items, rows, identity, known.get(identity.judge_hash)) for identity in identities(judge)]
+    return [
+        measure(items, rows, identity, known.get(identity.judge_hash))
+        for identity in identities(context, round, settings)
+    ]
 
 
 def judgements(context: RunContext, round: int, items: Sequence[GoldItem]) -> list[Judgement]:
@@ -157,11 +158,17 @@ def judgements(context: RunContext, round: int, items: Sequence[GoldItem]) -> li
     return [Judgement(**{name: getattr(row, name) for name in names}) for row in rows if row.candidate_id in wanted]
 
 
-def identities(judge: Judge) -> list[JudgeIdentity]:
-    """The judge, then its members: what a composite judge lists as ``members``, with or without weights."""
+def identities(context: RunContext, round: int, settings: Any) -> list[JudgeIdentity]:
+    """The judge of ``settings``, then those that its settings hold: ``members`` (their ``judge``), or a ``judge``.
+
+    A judge made of others returns their rows as well (protocols.Judge), so that each can be measured by itself.
+    """
+    judge = without_model(context, round, settings)
     found = [JudgeIdentity(judge.name, judge.judge_hash, judge.min_valid_votes, judge.score_range)]
-    for member in getattr(judge, "members", ()):
-        found += identities(member[0] if isinstance(member, tuple) else member)
+    inner = [getattr(member, "judge", None) for member in getattr(settings, "members", ())]
+    for part in [*inner, getattr(settings, "judge", None)]:
+        if isinstance(part, Settings) and hasattr(part, "id"):
+            found += identities(context, round, part)
     return list({identity.judge_hash: identity for identity in found}.values())
 
 

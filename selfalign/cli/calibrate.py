@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from selfalign.calibration.figures import JudgeFigures
+    from selfalign.calibration.mapping import Fit
     from selfalign.evaluation.statistics import Interval
     from selfalign.measure import Answer
 
@@ -148,13 +149,19 @@ def _notes(answer: Answer) -> list[str]:
         lines.append(
             f"  P(a better than b) = sigmoid({answer.fit.k:.4g} (score a - score b)), fitted on {answer.fit.n} items"
         )
-        margin = answer.fit.margin
-        lines.append(
-            f"  pair.min_margin: {margin.min_margin:.4g} gives {_interval(margin.accuracy, '.2f')} right, of {margin.share:.0%} of the pairs"
-            if margin
-            else f"  no margin makes {answer.fit.target:.0%} of at least 20 pairs right: do not train on this judge"
-        )
+        lines.append(f"  {_margin(answer.fit)}")
     return lines
+
+
+def _margin(fit: Fit) -> str:
+    from selfalign.calibration.mapping import MIN_PAIRS
+
+    if fit.n < MIN_PAIRS:
+        return f"too few items for a pair.min_margin: {fit.n}, at least {MIN_PAIRS} are needed"
+    if fit.margin is None:
+        return f"no margin makes {fit.target:.0%} of at least {MIN_PAIRS} pairs right: do not train on this judge"
+    right = _interval(fit.margin.accuracy, ".2f")
+    return f"pair.min_margin: {fit.margin.min_margin:.4g} gives {right} right, of {fit.margin.share:.0%} of the pairs"
 
 
 def _bars(figures: JudgeFigures, side: str) -> str:

@@ -92,6 +92,15 @@ class EvaluateSettings(Settings):
     log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
 
 
+class CalibrateSettings(Settings):
+    """How the run's judge, with each round's weights, is held against answers whose order is known."""
+
+    enabled: Literal["auto", "always", "never"] = Field("auto", description="auto: where the judge needs a model")
+    gold: str = Field("data/gold.jsonl", min_length=1, description="gold items; data/... is found anywhere")
+    split: Literal["calibrate", "test"] = Field("test", description="which of its items; never those that teach")
+    items: int | None = Field(100, ge=1, description="a seeded sample of this many, the same every round; null: all")
+
+
 class KeepSettings(Settings):
     """Which checkpoints stay on disk, and in which form, once no round needs their weights any more.
 
@@ -168,6 +177,7 @@ class RunConfig(Settings):
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     teach: TeachSettings = Field(default_factory=TeachSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 

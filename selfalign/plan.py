@@ -17,8 +17,9 @@ from selfalign.disk.estimate import Need, needs, shortage
 from selfalign.preflight import Preflight, check
 from selfalign.progress import Silent
 from selfalign.space import free_bytes, shown
+from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import needs_engine
+from selfalign.stages.judge import needs_engine, needs_model
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
@@ -26,6 +27,8 @@ from selfalign.workspace import Workspace
 _DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.25, 0.5, 0.5
 #: Answers are shorter than max_tokens; used where nothing is known yet.
 _MEAN_ANSWER_SHARE = 0.7
+#: Of English text, roughly.
+_CHARACTERS_A_TOKEN = 4
 #: A rubric's length in tokens, roughly; shared by all judgements and so read once.
 _PROCESS_SECONDS = 8.0
 
@@ -40,7 +43,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     context = RunContext(config, workspace, Store(workspace.store_path), Silent())
     found = check(context)
     rate = _flops()
-    stages = [*_held_out(config, found, rate), *_round(config, context, found, rate)]
+    stages = [*_held_out(config, found, rate), *_round(config, context, found, rate), *_gold(context, found, rate)]
     per_round = sum(s["seconds"] for s in stages if s["stage"] != "answer (M0)")
     total = stages[0]["seconds"] + per_round * config.rounds
     lines = needs(context, found)
@@ -108,6 +111,15 @@ def _held_out(config: RunConfig, found: Preflight, rate: float) -> list[dict[str
     seconds = _seconds(tokens, found, rate, 2, _DECODE_SHARE)
     row = {"stage": "answer (M0)", "rows": answers, "tokens": round(tokens), "seconds": round(seconds)}
     return [row, {**row, "stage": "answer + evaluate"}]
+
+
+def _gold(context: RunContext, found: Preflight, rate: float) -> list[dict[str, Any]]:
+    if not calibrate.enabled(context.config):
+        return []
+    items = calibrate.run_items(context)
+    characters = sum(2 * len(item.prompt) + len(item.better) + len(item.worse) for item in items)
+    tokens = characters / _CHARACTERS_A_TOKEN if needs_model(context.config.judge) else 0.0
+    return [_row("calibrate", 2 * len(items), tokens, _seconds(tokens, found, rate, 2, _READ_SHARE))]
 
 
 def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.registry import find
+from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.judge import build_judge
-from selfalign.stages.lessons import gold_items, teachable
+from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.types import Prompt
 
@@ -46,7 +47,9 @@ def check(context: RunContext) -> Preflight:
     build_judge(context, 1)
     if config.teach.rounds:
         teachable(context, 1)
-        gold_items(context)
+        teach_items(context)
+    if calibrate.enabled(config):
+        calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)

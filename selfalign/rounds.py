@@ -1,7 +1,7 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer -> evaluate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
+    round 0   prompts(held-out) -> answer -> evaluate -> calibrate
+    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate -> calibrate
 
 A round that teaches the judge has ``lessons`` in place of ``pair``, and its candidates are only verified.
 
@@ -17,7 +17,7 @@ from types import ModuleType
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.stages import evaluate, generate, judge, lessons, log_ratio, pair, prompts, train
+from selfalign.stages import calibrate, evaluate, generate, judge, lessons, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
@@ -25,25 +25,27 @@ from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
     "prompts": prompts, "judge": judge, "pair": pair, "lessons": lessons, "train": train, "log_ratio": log_ratio,
-    "evaluate": evaluate,
+    "evaluate": evaluate, "calibrate": calibrate,
 }  # fmt: skip
-_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
+_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "calibrate")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "evaluate")
+STAGES = ("prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "evaluate", "calibrate")
+#: Of these round 0 has those that measure M_0.
+_MEASURE = ("prompts", "answer", "evaluate", "calibrate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
-    if round == 0:
-        return ["prompts", "answer", "evaluate"]
     left_out = {"pair"} if config.teaches(round) else {"lessons"}
     if config.teaches(round) and not config.teach.verified:
         left_out |= {"prompts", "generate", "judge"}
     if not config.evaluate.log_ratio:
         left_out.add("log_ratio")
-    return [name for name in STAGES if name not in left_out]
+    if not calibrate.enabled(config):
+        left_out.add("calibrate")
+    return [name for name in (STAGES if round else _MEASURE) if name not in left_out]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -66,6 +68,7 @@ def takes(round: int, name: str) -> list[Place]:
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
+        "calibrate": [(round, "train")] if round else [],
     }[name]
 
 

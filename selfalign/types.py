@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "held_out"]
+GoldSplit = Literal["teach", "calibrate", "test"]
 FinishReason = Literal["stop", "length"]
 Outcome = Literal["ok", "parse_error", "out_of_range", "truncated", "refused", "tie", "disagree"]
 
@@ -77,6 +78,29 @@ class Judgement:
     """One vote of one judge. ``score`` is None unless ``outcome`` is "ok"; ``raw`` is kept verbatim."""
 
     judgement_id: str
+    candidate_id: str
+    round: int
+    judge: str
+    judge_hash: str
+    weights_hash: str | None
+    sample_idx: int
+    score: float | None
+    outcome: Outcome
+    raw: str
+    seed: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class GoldJudgement:
+    """A judgement of an answer of the gold set, by M_round: as :class:`Judgement`, with the gold item it belongs to.
+
+    Kept apart, as gold answers are no candidates: nothing trains on them.
+    """
+
+    judgement_id: str
+    gold_key: str
+    split: GoldSplit
     candidate_id: str
     round: int
     judge: str
@@ -211,6 +235,7 @@ TABLES: Mapping[type, str] = {
     Prompt: "prompts",
     Candidate: "candidates",
     Judgement: "judgements",
+    GoldJudgement: "gold_judgements",
     Selection: "selections",
     Pair: "pairs",
     UnaryLabel: "unary_labels",
@@ -220,7 +245,19 @@ TABLES: Mapping[type, str] = {
     Event: "events",
 }
 
-Row = Prompt | Candidate | Judgement | Selection | Pair | UnaryLabel | Lesson | Checkpoint | Evaluation | Event
+Row = (
+    Prompt
+    | Candidate
+    | Judgement
+    | GoldJudgement
+    | Selection
+    | Pair
+    | UnaryLabel
+    | Lesson
+    | Checkpoint
+    | Evaluation
+    | Event
+)
 
 
 # -- what passes between capabilities without being stored ------------------------------------

@@ -70,8 +70,12 @@ def _counts() -> Iterator[Rule]:
         f"|| ')' AS what FROM {_CURRENT} s ANTI JOIN made m ON m.round = s.round AND m.n = s.rows_out "
         "WHERE s.stage = 'judge' AND s.status = 'done'",
     )  # fmt: skip
-    for stage, condition in (("log_ratio", "="), ("evaluate", "<>")):
-        made = f"SELECT round, count(*) AS n FROM evaluations WHERE metric {condition} 'log_ratio_vs_m0' GROUP BY round"
+    for stage, condition in (
+        ("log_ratio", "metric = 'log_ratio_vs_m0'"),
+        ("evaluate", "metric <> 'log_ratio_vs_m0' AND NOT starts_with(split, 'gold_')"),
+        ("calibrate", "starts_with(split, 'gold_')"),
+    ):
+        made = f"SELECT round, count(*) AS n FROM evaluations WHERE {condition} GROUP BY round"
         # Figures may be added beside those of the stage.
         yield _count_rule(stage, made, "<")
 
@@ -97,7 +101,7 @@ def _unknown() -> Iterator[Rule]:
             f"FROM {table} r ANTI JOIN stages s ON s.round = r.round AND s.stage = '{stage}' WHERE {condition}",
         )  # fmt: skip
     for table, identity in (
-        ("judgements", "judgement_id"), ("selections", "selection_id"), ("unary_labels", "label_id"),
+        ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("selections", "selection_id"), ("unary_labels", "label_id"),
         ("evaluations", "metric || '/' || split"),
     ):  # fmt: skip
         yield Rule(

@@ -97,6 +97,37 @@ def ratio_interval(parts: Mapping[str, tuple[int, int]], level: float = _LEVEL) 
     return _around(share, error, len(counts) - 1, n, level).clipped(0, 1)
 
 
+def pooled_interval(values: Mapping[str, Sequence[float]], level: float = _LEVEL) -> Interval:
+    """Mean over all samples of values in [0, 1] (a tie may count half); ``n`` counts samples.
+
+    With one sample a prompt this is Wilson's interval. Samples of one prompt stand or fall together, so with several it
+    is Wilson's with n divided by the design effect, the linearised variance of the pooled mean over p (1 - p) / n
+    (Korn and Graubard 1998), and Student's t on prompts - 1. Unlike a t interval it has a width where all are right.
+    """
+    clusters = [samples for samples in values.values() if samples]
+    n = sum(len(samples) for samples in clusters)
+    if n == 0:
+        return _NOTHING
+    mean = math.fsum(chain.from_iterable(clusters)) / n
+    if len(clusters) == 1 and n > 1:
+        return Interval(mean, None, None, n)
+    from scipy import stats
+
+    size, z = float(n), float(stats.norm.ppf(0.5 + level / 2))
+    if n > len(clusters):
+        spread = math.fsum((math.fsum(samples) - mean * len(samples)) ** 2 for samples in clusters)
+        variance = spread * len(clusters) / (len(clusters) - 1) / n**2
+        if not 0 < mean < 1:
+            size = float(len(clusters))  # nothing shows how alike a prompt's samples are: taken to be the same
+        elif variance > 0:
+            size = min(float(n), mean * (1 - mean) / variance)
+        z = float(stats.t.ppf(0.5 + level / 2, len(clusters) - 1))
+    centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size))
+    # Rounding must not put the mean outside its own interval at 0 and 1.
+    return Interval(mean, min(max(centre - half, 0.0), mean), max(min(centre + half, 1.0), mean), n)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Mean of after - before over the same prompts; ``better`` and ``worse`` count the discordant ones."""

@@ -24,8 +24,9 @@ from selfalign import constraints
 from selfalign.gold import corrupt
 from selfalign.gold.answers import Answer, Phrases, load_answers, load_phrases
 from selfalign.gold.arithmetic import word_problems
-from selfalign.gold.items import GoldItem, GoldSplit
+from selfalign.gold.items import GoldItem
 from selfalign.identity import canonical, derive_seed
+from selfalign.types import GoldSplit
 
 SEED = 20260
 SHARES: Mapping[GoldSplit, float] = {"teach": 0.6, "calibrate": 0.1, "test": 0.3}

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from pydantic import Field, ValidationError
 
@@ -25,9 +25,7 @@ from selfalign import constraints
 from selfalign.config import Settings
 from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import canonical, content_id
-from selfalign.types import Candidate, JudgeItem, Prompt
-
-GoldSplit = Literal["teach", "calibrate", "test"]
+from selfalign.types import Candidate, GoldSplit, JudgeItem, Prompt
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from selfalign.config import RunConfig
 from selfalign.disk import kept
 from selfalign.errors import StageFailed, WeightsMismatch, WeightsNotKept
+from selfalign.gold.items import GoldItem
 from selfalign.identity import hash_tokenizer
 from selfalign.models.resolve import resolve_model
 from selfalign.progress import Reporter
@@ -71,6 +72,8 @@ class RunContext:
         self.stop = threading.Event()
         #: Prompts as the sources gave them, by split; read once a process (stages/prompts.py).
         self.pools: dict[Split, list[Prompt]] = {}
+        #: Gold items that rounds are measured on; read once a process (stages/calibrate.py).
+        self.gold: list[GoldItem] | None = None
         self._models: dict[int, Model] = {}
 
     def templates(self) -> Templates:

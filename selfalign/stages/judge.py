@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,16 @@ from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
 from selfalign.judges.verifier import VerifierJudge
-from selfalign.protocols import Judge, JudgeContext
+from selfalign.protocols import Engine, Judge, JudgeContext
 from selfalign.registry import find
-from selfalign.stages.context import RunContext
+from selfalign.stages.context import Model, RunContext
 from selfalign.stages.generate import engine_spec
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
-from selfalign.types import Candidate, JudgeItem, Prompt
+from selfalign.types import Candidate, JudgeItem, Judgement, Prompt, Row
 
 #: After this many judgements without a valid one the judge is taken to be unable, not unlucky.
 _HOPELESS_AFTER = 64
@@ -41,10 +43,11 @@ def judge_settings(context: RunContext, round: int) -> Any:
 
 def build_judge(context: RunContext, round: int) -> Judge:
     """The round's judge without a model: enough for its name and hash."""
-    return make_judge(context, round, judge_settings(context, round))
+    return without_model(context, round, judge_settings(context, round))
 
 
-def make_judge(context: RunContext, round: int, settings: Any) -> Judge:
+def without_model(context: RunContext, round: int, settings: Any) -> Judge:
+    """The judge of ``settings`` (the Config of a judge) without a model."""
     judge: Judge = find("judge", settings.id).load()(
         settings, JudgeContext(None, context.config.seed, round, context.templates())
     )
@@ -52,8 +55,27 @@ def make_judge(context: RunContext, round: int, settings: Any) -> Judge:
 
 
 def needs_engine(context: RunContext, round: int) -> bool:
-    settings = judge_settings(context, round)
+    return needs_model(judge_settings(context, round))
+
+
+def needs_model(settings: Any) -> bool:
+    """Whether the judge of ``settings`` looks at text through the run's model."""
     return bool(find("judge", settings.id).load().needs_engine(settings))
+
+
+def judge_spec(
+    context: RunContext, round: int, settings: Any, model: Model | None, done: Collection[str]
+) -> dict[str, Any]:
+    """What a stage process needs to judge: ``model`` where the judge needs one, ``done`` the candidates it may pass."""
+    return {
+        "round": round,
+        "run_seed": context.config.seed,
+        "judge": settings.model_dump(mode="json"),
+        "templates": [str(path.resolve()) for path in context.template_folders()],
+        "needs_engine": needs_model(settings),
+        "done": sorted(done),
+        **(engine_spec(context, model) if model else {}),
+    }
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
@@ -81,16 +103,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             )
 
     if len(done) < len(candidates):
-        spec = {
-            "kind": "judge",
-            "round": round,
-            "run_seed": context.config.seed,
-            "judge": settings.model_dump(mode="json"),
-            "templates": [str(path.resolve()) for path in context.template_folders()],
-            "needs_engine": needs_engine(context, round),
-            "done": done,
-            **engine_spec(context, context.model(round - 1)),
-        }
+        spec = {"kind": "judge", **judge_spec(context, round, settings, context.model(round - 1), done)}
         supervise(
             folder, spec, {"prompts": prompts, "candidates": candidates}, context=context,
             label=f"round {round} judge", hook=stop_if_hopeless,
@@ -124,26 +137,57 @@ def _counts(outcomes: Mapping[str, int]) -> str:
 # -- in the stage process -----------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What judging took in one process, the loading of the model aside; members' judgements are not counted."""
+
+    judge_hash: str
+    judgements: int
+    seconds: float
+
+
 def work(folder: JobFolder) -> None:
+    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
+    candidates = sorted(folder.rows("candidates", Candidate), key=lambda c: c.candidate_id)
+    judge_batches(folder, "judge", [JudgeItem(prompts[c.prompt_id], c) for c in candidates], lambda found: found)
+
+
+def judge_batches(
+    folder: JobFolder,
+    stage: str,
+    items: Sequence[JudgeItem],
+    as_rows: Callable[[list[Judgement]], Sequence[Row]],
+) -> Cost:
+    """Judge ``items`` as the folder's :func:`judge_spec` says, and hand over each batch as ``as_rows`` makes it.
+
+    The plan is over all items, also on resume, so that a batch always has the same members.
+    """
     spec: dict[str, Any] = folder.spec()
-    notes = Notes(spec["round"], "judge")
+    notes = Notes(spec["round"], stage)
     engine = load_engine(spec, notes.add) if spec["needs_engine"] else None
+    judge = _with_model(spec, engine)
+    done = set(spec["done"])
+    finished, judged, seconds = 0, 0, 0.0
+    for number, batch in enumerate(judge.plan(items)):
+        members = [items[i] for i in batch]
+        if any(item.candidate.candidate_id not in done for item in members):
+            reach("batch_begun")
+            started = time.perf_counter()
+            found = judge.judge(members)
+            seconds += time.perf_counter() - started
+            judged += sum(row.judge_hash == judge.judge_hash for row in found)
+            folder.emit(number, [*as_rows(found), *notes.take(number)])
+        finished += len(members)
+        folder.report(Progress(finished, len(items), "candidates"))
+    if engine is not None:
+        engine.close()
+    return Cost(judge.judge_hash, judged, seconds)
+
+
+def _with_model(spec: dict[str, Any], engine: Engine | None) -> Judge:
     plugin = find("judge", spec["judge"]["id"]).load()
     templates = Templates([Path(path) for path in spec["templates"]])
     judge: Judge = plugin(
         plugin.Config.model_validate(spec["judge"]), JudgeContext(engine, spec["run_seed"], spec["round"], templates)
     )
-    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
-    candidates = sorted(folder.rows("candidates", Candidate), key=lambda c: c.candidate_id)
-    items = [JudgeItem(prompts[c.prompt_id], c) for c in candidates]
-    done = set(spec["done"])
-    finished = 0
-    for number, batch in enumerate(judge.plan(items)):
-        members = [items[i] for i in batch]
-        if any(item.candidate.candidate_id not in done for item in members):
-            reach("batch_begun")
-            folder.emit(number, [*judge.judge(members), *notes.take(number)])
-        finished += len(members)
-        folder.report(Progress(finished, len(items), "candidates"))
-    if engine is not None:
-        engine.close()
+    return judge

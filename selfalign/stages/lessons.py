@@ -12,17 +12,16 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from selfalign.errors import ConfigError, EmptyStage
-from selfalign.gold.items import GoldItem, as_judge_items, load_gold
+from selfalign.gold.items import GoldItem, as_judge_items
 from selfalign.identity import content_id, derive_seed
 from selfalign.judges.scores import group
 from selfalign.protocols import Judge, TeachableJudge
-from selfalign.sources.jsonl import find_file
+from selfalign.stages.calibrate import gold_items
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
-from selfalign.stages.judge import build_judge, make_judge
+from selfalign.stages.judge import build_judge, without_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Lesson, Message, Prompt, ScoredGroup
 
@@ -34,8 +33,8 @@ def fingerprint(context: RunContext, round: int) -> str:
     settings = context.config.teach
     return content_id(
         "lessons", upstream(context, round, "judge") if settings.verified else None, context.config.seed,
-        make_judge(context, round, context.config.judge).judge_hash, context.config.generate.system_prompt,
-        [[i.key, i.prompt, i.better, i.worse] for i in gold_items(context)],
+        without_model(context, round, context.config.judge).judge_hash, context.config.generate.system_prompt,
+        [[i.key, i.prompt, i.better, i.worse] for i in teach_items(context)],
         settings.model_dump(mode="json", include={"verified_pairs", "instruction_share"}),
     )  # fmt: skip
 
@@ -43,7 +42,7 @@ def fingerprint(context: RunContext, round: int) -> str:
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     settings, seed = context.config.teach, context.config.seed
     judge = teachable(context, round)
-    gold = gold_items(context)
+    gold = teach_items(context)
     known = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
     if settings.verified:
         pairs = verified_pairs(_verified(context, round), derive_seed(seed, round, "verified_pairs"))
@@ -80,7 +79,7 @@ def teachable(context: RunContext, round: int) -> _Teachable:
     Raises:
         ConfigError: it has nothing that could be taught.
     """
-    judge = make_judge(context, round, context.config.judge)
+    judge = without_model(context, round, context.config.judge)
     if not isinstance(judge, TeachableJudge):
         raise ConfigError(
             f"teach.rounds: judge '{judge.name}' cannot be taught, as it has no model or no verdict to learn; use "
@@ -89,8 +88,8 @@ def teachable(context: RunContext, round: int) -> _Teachable:
     return judge  # type: ignore[return-value]
 
 
-def gold_items(context: RunContext) -> list[GoldItem]:
-    """The teach split, or a seeded sample of it, in the file's order.
+def teach_items(context: RunContext) -> list[GoldItem]:
+    """The gold set's teach split, or a seeded sample of it, in order of key.
 
     Raises:
         PromptFileError: no such file, or something is wrong in it.
@@ -98,12 +97,7 @@ def gold_items(context: RunContext) -> list[GoldItem]:
     settings = context.config.teach
     if settings.gold is None:
         return []
-    items = load_gold(find_file(settings.gold, Path.cwd()), ("teach",))
-    if settings.gold_items is not None and settings.gold_items < len(items):
-        by_chance = sorted(items, key=lambda item: derive_seed(context.config.seed, "teach", item.key))
-        chosen = {item.key for item in by_chance[: settings.gold_items]}
-        items = [item for item in items if item.key in chosen]
-    return items
+    return gold_items(settings.gold, "teach", settings.gold_items, context.config.seed)
 
 
 def verified_pairs(groups: Sequence[ScoredGroup], seed: int) -> list[KnownPair]:

@@ -55,7 +55,11 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
         "log_ratio": [("evaluations", "metric = 'log_ratio_vs_m0'")],
-        "evaluate": [("judgements", held_out), ("evaluations", "metric <> 'log_ratio_vs_m0'")],
+        "evaluate": [
+            ("judgements", held_out),
+            ("evaluations", "metric <> 'log_ratio_vs_m0' AND NOT starts_with(split, 'gold_')"),
+        ],
+        "calibrate": [("gold_judgements", "true"), ("evaluations", "starts_with(split, 'gold_')")],
     }
     found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
     return [(table, f"round = $round AND ({condition})") for table, condition in found]
@@ -74,7 +78,7 @@ def move_to_branch(
         [branch, *places[0], reason, detail, config],
     )
     # Backwards: a judgement is found by the candidate it is about, which must still be there.
-    for round, stage in reversed(places):
+    for round, stage in reversed([*places, *_measured_by_hand(transaction, places)]):
         for table, condition in _owned(stage):
             values = {"round": round}
             transaction.connection.execute(
@@ -87,6 +91,13 @@ def move_to_branch(
     transaction.execute(f"DELETE FROM rounds WHERE round IN ({rounds}) AND round NOT IN (SELECT round FROM stages)")
     transaction.execute(f"UPDATE rounds SET status = 'running', finished_at = NULL WHERE round IN ({rounds})")
     return branch
+
+
+def _measured_by_hand(transaction: Transaction, places: Sequence[Place]) -> list[Place]:
+    """Rounds whose weights go, and whose judge was measured by ``selfalign calibrate`` and not by the stage."""
+    begun = {round for (round,) in transaction.execute("SELECT round FROM stages WHERE stage = 'calibrate'")}
+    gone = sorted(round for round, stage in places if stage == ("train" if round else "answer"))
+    return [(round, "calibrate") for round in gone if round not in begun]
 
 
 def find_kept(transaction: Transaction, round: int, stage: str, fingerprint: str, branch: str | None) -> Kept | None:

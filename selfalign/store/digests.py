@@ -20,6 +20,7 @@ DIGESTED: Mapping[str, str] = {
     "prompts": "prompt_id",
     "candidates": "candidate_id",
     "judgements": "judgement_id",
+    "gold_judgements": "judgement_id",
     "selections": "selection_id",
     "pairs": "pair_id",
     "unary_labels": "label_id",

@@ -215,6 +215,7 @@ _KEYS: Mapping[str, str] = {
     "prompts": "round, prompt_id, split",
     "candidates": "round, prompt_id, sample_idx, candidate_id",
     "judgements": "round, candidate_id, judge, sample_idx, judgement_id",
+    "gold_judgements": "round, split, gold_key, candidate_id, judge, sample_idx, judgement_id",
     "selections": "round, prompt_id, accept_order, selection_id",
     "pairs": "round, prompt_id, pair_id",
     "unary_labels": "round, prompt_id, label_id",

@@ -17,7 +17,7 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 COMMANDS = (
     "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "verify", "plan", "init", "methods", "models fetch",
-    "gc", "checkpoints list", "checkpoints restore",
+    "calibrate", "gc", "checkpoints list", "checkpoints restore",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from selfalign.types import (
     Checkpoint,
     Evaluation,
     Event,
+    GoldJudgement,
     Judgement,
     Lesson,
     Pair,
@@ -42,6 +43,12 @@ def judgement(judgement_id: str, candidate_id: str = "c1", **changes: Any) -> Ju
         "outcome": "ok", "raw": "Score: 3", "seed": 9, "detail": "{}",
     }  # fmt: skip
     return Judgement(judgement_id, candidate_id, **values | changes)
+
+
+def gold_judgement(judgement_id: str = "g1") -> GoldJudgement:
+    return GoldJudgement(
+        judgement_id, "gold-1", "test", "c1", 1, "rubric", "h", "w0", 0, 3.0, "ok", "Score: 3", 9, "{}"
+    )
 
 
 def pair(pair_id: str, chosen: str, rejected: str, prompt_id: str = "p1", **changes: Any) -> Pair:

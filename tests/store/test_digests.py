@@ -15,6 +15,7 @@ from tests.store.rows import (
     checkpoint,
     evaluation,
     event,
+    gold_judgement,
     judgement,
     lesson,
     pair,
@@ -24,7 +25,7 @@ from tests.store.rows import (
 )
 
 ROWS: list[Any] = [
-    prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), selection(),
+    prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),
     pair("pair", "c1", "c2"), unary_label(), lesson(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
@@ -32,6 +33,7 @@ GOLDEN: dict[str, str] = {
     "prompts": "7f1eb3e6f13cde1b1a79e452fcbdc9ec",
     "candidates": "0590e8229d768ecd89735648d5eb5221",
     "judgements": "2a430acf2ade12b1ceaa3aefb1d85773",
+    "gold_judgements": "2f3f0e1eb84296557848cd7cf5558990",
     "selections": "13b1136d8482b54f25621ff929a7e675",
     "pairs": "325db1d8676573f2295dd61127c285c5",
     "unary_labels": "9e294bb0dbe42f294a57a47964227be5",

@@ -22,6 +22,7 @@ from tests.store.rows import (
     checkpoint,
     evaluation,
     event,
+    gold_judgement,
     judgement,
     lesson,
     pair,
@@ -31,7 +32,7 @@ from tests.store.rows import (
 )
 
 ONE_OF_EACH: list[Any] = [
-    prompt(), candidate(), judgement("j1"), selection(), pair("a", "c1", "c2"), unary_label(), lesson(), checkpoint(),
+    prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), lesson(), checkpoint(),
     evaluation("pass_rate_strict", 0.5), event("e1"),
 ]  # fmt: skip
 

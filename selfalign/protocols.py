@@ -43,6 +43,10 @@ class Engine(Protocol):
         """Token ids of the chat-templated messages with the generation prompt and ``answer_prefix``."""
         ...
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text: with the tokenizer's own start token where it adds one, without an end token."""
+        ...
+
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """Batches of indices: length-sorted, within the token budget, a pure function of its arguments.
 

@@ -1,7 +1,10 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer -> evaluate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
+    round 0   prompts(held-out) -> answer [-> capability] -> evaluate
+    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
+              -> evaluate
+
+Stages in brackets are left out unless the config asks for them.
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -15,27 +18,34 @@ from types import ModuleType
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
+from selfalign.stages import capability, compare, drift, evaluate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
+    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "compare": compare,
+    "drift": drift, "capability": capability, "evaluate": evaluate,
 }  # fmt: skip
-_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
+_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare", "drift", "capability")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate")
+STAGES = (
+    "prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "compare", "drift", "capability", "evaluate",
+)  # fmt: skip
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
-    if round == 0:
-        return ["prompts", "answer", "evaluate"]
-    return [name for name in STAGES if name != "log_ratio" or config.evaluate.log_ratio]
+    settings = config.evaluate
+    asked = {
+        "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
+        "capability": settings.capability,
+    }  # fmt: skip
+    names = ("prompts", "answer", "capability", "evaluate") if round == 0 else STAGES
+    return [name for name in names if asked.get(name, True)]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -56,6 +66,9 @@ def takes(round: int, name: str) -> list[Place]:
         "train": [(round, "pair"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
+        "compare": sorted({(0, "answer"), (round - 1, "answer"), (round, "answer")}),
+        "drift": [(0, "answer"), (round, "answer")],
+        "capability": [(round, "train"), (0, "capability")] if round else [],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
     }[name]
 

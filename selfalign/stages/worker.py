@@ -25,6 +25,8 @@ WORK = {
     "judge": "selfalign.stages.judge:work",
     "train": "selfalign.stages.train:work",
     "log_ratio": "selfalign.stages.log_ratio:work",
+    "held_out_judge": "selfalign.stages.held_out_judge:work",
+    "capability": "selfalign.stages.capability:work",
 }
 
 

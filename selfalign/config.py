@@ -98,7 +98,7 @@ class EvaluateSettings(Settings):
     """What is measured on held-out prompts after every round."""
 
     metrics: list[_plugin("evaluate")] = Field(  # type: ignore[valid-type]
-        default_factory=lambda: ["pass_rate", "length", "diversity", "displacement"]
+        default_factory=lambda: ["pass_rate", "length", "diversity", "self_bleu", "near_duplicates", "displacement"]
     )
     prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
     samples: int = Field(1, ge=1, description="answers a held-out prompt")

@@ -100,9 +100,10 @@ def preference(first: Votes | None, second: Votes | None) -> float | str:
     outcomes: Counter[str] = Counter()
     for votes in unscored:
         outcomes.update({"not_judged": 1} if votes is None or not votes.outcomes else dict(votes.outcomes))
-    if set(outcomes) <= {"tie", "disagree"}:
+    failed = outcomes.keys() - {"ok", "tie", "disagree"}
+    if not failed and not outcomes["ok"]:
         return 0.5
-    return min((name for name in outcomes if name != "ok"), key=lambda n: (-outcomes[n], n), default="too_few_votes")
+    return min(failed, key=lambda name: (-outcomes[name], name), default="too_few_votes")
 
 
 def figures(duels: Sequence[Duel], found: Mapping[str, Votes], seed: int) -> dict[str, dict[str, Any]]:

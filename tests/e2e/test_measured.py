@@ -80,6 +80,33 @@ def test_the_run_verifies_and_starting_again_does_nothing(measured: Project) -> 
     assert checked.returncode == 0, checked.stdout
 
 
+def test_compare_reads_two_rounds_and_writes_to_neither(measured: Project) -> None:
+    before = measured.sql("select count(*) n from judgements")
+    done = measured.selfalign("compare", "tiny:2", "runs/tiny:0", "--json", "--output", "votes.jsonl")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["first"], found["second"], found["judged_by"]) == ("tiny:2", "tiny:0", "tiny:0")
+    stored = measured.sql("select value from evaluations where metric = 'win_rate_vs_m0' and round = 2")
+    assert found["win_rate"]["value"] == pytest.approx(stored[0]["value"])
+    delta = measured.sql("select value from evaluations where metric = 'pass_rate_delta_vs_m0' and round = 2")
+    passed = found["pass_rate"]["difference"]
+    assert passed["n"] == 6 and (passed["value"] == 0 or delta[0]["value"] != 0)
+    votes = [json.loads(line) for line in (measured.folder / "votes.jsonl").read_text().splitlines()]
+    assert len(votes) == 2 * (6 - found["win_rate"]["detail"]["identical"])
+    assert measured.sql("select count(*) n from judgements") == before
+
+    shown = measured.selfalign("compare", "tiny:1", "tiny:2", "--judge", "verifier", "--prompts", "8")
+    assert shown.returncode == 0, shown.stderr
+    assert "win rate at equal length" in shown.stdout and "judge: verifier, weights of no model" in shown.stdout
+    for arguments, said in (
+        (("tiny", "tiny:1"), "write it as RUN:ROUND"), (("tiny:7", "tiny:1"), "rounds that have: 0, 1, 2"),
+        (("none:1", "tiny:1"), "no run here"), (("tiny:1", "tiny:0", "--judge", "verifyer"), "did you mean 'verifier'"),
+    ):  # fmt: skip
+        refused = measured.selfalign("compare", *arguments)
+        assert refused.returncode == 2, refused.stderr
+        assert said in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+
+
 def test_other_settings_of_a_measurement_remake_it_alone(measured: Project) -> None:
     before = measured.sql("select judgement_id from judgements where detail like '%\"drift\"%' order by all")
     done = measured.selfalign(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from selfalign.evaluation import METRICS
+from selfalign.rounds import STAGES
 from selfalign.store.branches import FIGURES_OF
 from tests.e2e.project import Project
 
@@ -105,6 +106,30 @@ def test_compare_reads_two_rounds_and_writes_to_neither(measured: Project) -> No
         refused = measured.selfalign("compare", *arguments)
         assert refused.returncode == 2, refused.stderr
         assert said in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["compare", "drift"])
+def test_a_kill_among_the_judgements_changes_nothing(measured: Project, tmp_path: Path, stage: str) -> None:
+    """Ended with one batch committed, the stage judges the rest, and the tables equal the undisturbed run's."""
+    reached = (measured.folder / "trace.log").read_text().splitlines()
+    order = [(0, name) for name in ("prompts", "answer", "capability", "evaluate")]
+    order += [(1, name) for name in STAGES]
+    starts = [place for place, name in enumerate(reached) if name == "stage_started"]
+    commits = reached[: starts[order.index((1, stage))]].count("batch_committed") + 1
+    killed = Project(tmp_path / "killed", measured.model, measured.api)
+    killed.write(evaluate=SETTINGS, rounds=1)
+    killed.extra["SELFALIGN_FAIL_AT"] = f"batch_committed:{commits}"
+    assert killed.selfalign("run", "run.yaml").returncode == -9
+    unfinished = killed.sql("select round, stage from stages where status = 'running'")
+    assert unfinished == [{"round": 1, "stage": stage}]
+    killed.extra.clear()
+    done = killed.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    for query in (
+        "select judgement_id, candidate_id, score, outcome, detail from judgements where round = 1 order by all",
+        "select metric, value, low, high, n, detail from evaluations where round = 1 order by all",
+    ):
+        assert killed.sql(query) == measured.sql(query)
 
 
 def test_other_settings_of_a_measurement_remake_it_alone(measured: Project) -> None:

@@ -78,11 +78,27 @@ class GenerateSettings(Settings):
     system_prompt: str | None = Field(None, description="shown before every prompt")
 
 
+class WinRateSettings(Settings):
+    """M_t's held-out answers against earlier models' by a judge."""
+
+    judge: _plugin("judge", "rubric_logits") = Field(default_factory=dict)  # type: ignore[valid-type]
+    by: Literal["m0", "current"] = Field("m0", description="whose weights judge: M0's in every round, or M_t's own")
+    against: tuple[Literal["previous", "m0"], ...] = Field(("previous", "m0"), min_length=1)
+    prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
+
+
+class DriftSettings(Settings):
+    """The judge of today and that of M0 on the same answers."""
+
+    judge: _plugin("judge", "rubric_logits") = Field(default_factory=dict)  # type: ignore[valid-type]
+    prompts: int = Field(64, ge=1, description="how many held-out prompts, drawn once for all rounds")
+
+
 class EvaluateSettings(Settings):
     """What is measured on held-out prompts after every round."""
 
     metrics: list[_plugin("evaluate")] = Field(  # type: ignore[valid-type]
-        default_factory=lambda: ["pass_rate", "length", "diversity", "displacement"]
+        default_factory=lambda: ["pass_rate", "length", "diversity", "self_bleu", "near_duplicates", "displacement"]
     )
     prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
     samples: int = Field(1, ge=1, description="answers a held-out prompt")
@@ -90,6 +106,9 @@ class EvaluateSettings(Settings):
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, description="as generate.max_tokens by default")
     log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
+    win_rate: WinRateSettings | None = Field(None, description="win rates against earlier models; off by default")
+    drift: DriftSettings | None = Field(None, description="how far the judge has moved from M0's; off by default")
+    capability: bool = Field(False, description="log-likelihood of plain text, against forgetting")
 
 
 class CalibrateSettings(Settings):

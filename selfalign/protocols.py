@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from selfalign.types import (
+    Candidate,
     Completion,
     CompletionExample,
     Evaluation,
@@ -21,6 +22,7 @@ from selfalign.types import (
     JudgeItem,
     Judgement,
     Message,
+    Pair,
     PairExample,
     Pairing,
     Prompt,
@@ -42,6 +44,10 @@ class Engine(Protocol):
 
     def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
         """Token ids of the chat-templated messages with the generation prompt and ``answer_prefix``."""
+        ...
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text: with the tokenizer's own start token where it adds one, without an end token."""
         ...
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
@@ -157,7 +163,10 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """Held-out rows of the rounds so far: candidates and verifier judgements by round."""
+    """Held-out rows of the rounds so far: candidates and verifier judgements by round.
+
+    The last two are large, and filled only where an evaluator's ``needs`` names them.
+    """
 
     run: str
     round: int
@@ -168,10 +177,20 @@ class EvaluationInput:
     #: final figures of this round's training, e.g. displacement
     training: Mapping[str, float]
     seed: int
+    #: examples that this round's training used; 0 where it did not say
+    n_trained: int = 0
+    #: round -> training candidates of that round, rounds 1 to the present one
+    training_candidates: Mapping[int, Sequence[Candidate]] = field(default_factory=dict)
+    #: round -> its pairs
+    pairs: Mapping[int, Sequence[Pair]] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
-    """Pure: rows in, figures out."""
+    """Pure: rows in, figures out.
+
+    An evaluator that works on training rows has a class attribute ``needs`` with the names of the fields of
+    :class:`EvaluationInput` that it wants filled ("training_candidates", "pairs").
+    """
 
     name: str
 

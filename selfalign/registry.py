@@ -100,6 +100,20 @@ _BUILTIN = (
     ),
     Plugin(
         "evaluate",
+        "self_bleu",
+        "selfalign.evaluation.self_bleu:SelfBleu",
+        "BLEU-4 of answers against one another",
+        "Texygen, arXiv 1802.01886",
+    ),
+    Plugin(
+        "evaluate",
+        "near_duplicates",
+        "selfalign.evaluation.near_duplicates:NearDuplicates",
+        "share of training texts that nearly repeat those of earlier rounds",
+        "MinHash, Broder 1997",
+    ),
+    Plugin(
+        "evaluate",
         "displacement",
         "selfalign.evaluation.displacement:Displacement",
         "how far training moved chosen and rejected answers",

@@ -1,9 +1,11 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer -> evaluate -> calibrate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate -> calibrate
+    round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate
+    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
+              -> evaluate -> calibrate
 
-A round that teaches the judge has ``lessons`` in place of ``pair``, and its candidates are only verified.
+Stages in brackets are left out unless the config asks for them. A round that teaches the judge has ``lessons`` in
+place of ``pair``, and its candidates are only verified.
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -17,7 +19,20 @@ from types import ModuleType
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
 from selfalign.failpoints import reach
-from selfalign.stages import calibrate, evaluate, generate, judge, lessons, log_ratio, pair, prompts, train
+from selfalign.stages import (
+    calibrate,
+    capability,
+    compare,
+    drift,
+    evaluate,
+    generate,
+    judge,
+    lessons,
+    log_ratio,
+    pair,
+    prompts,
+    train,
+)
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
@@ -25,27 +40,30 @@ from selfalign.store.branches import Place
 
 _MODULES: dict[str, ModuleType] = {
     "prompts": prompts, "judge": judge, "pair": pair, "lessons": lessons, "train": train, "log_ratio": log_ratio,
-    "evaluate": evaluate, "calibrate": calibrate,
+    "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate, "calibrate": calibrate,
 }  # fmt: skip
-_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "calibrate")
+_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare", "drift", "capability", "calibrate")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "evaluate", "calibrate")
+STAGES = (
+    "prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "compare", "drift", "capability",
+    "evaluate", "calibrate",
+)  # fmt: skip
 #: Of these round 0 has those that measure M_0.
-_MEASURE = ("prompts", "answer", "evaluate", "calibrate")
+_MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
-    left_out = {"pair"} if config.teaches(round) else {"lessons"}
-    if config.teaches(round) and not config.teach.verified:
-        left_out |= {"prompts", "generate", "judge"}
-    if not config.evaluate.log_ratio:
-        left_out.add("log_ratio")
-    if not calibrate.enabled(config):
-        left_out.add("calibrate")
-    return [name for name in (STAGES if round else _MEASURE) if name not in left_out]
+    settings, teaches = config.evaluate, config.teaches(round)
+    candidates = not teaches or config.teach.verified
+    wanted = {
+        "prompts": round == 0 or candidates, "generate": candidates, "judge": candidates, "pair": not teaches,
+        "lessons": teaches, "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
+        "capability": settings.capability, "calibrate": calibrate.enabled(config),
+    }  # fmt: skip
+    return [name for name in (STAGES if round else _MEASURE) if wanted.get(name, True)]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -67,6 +85,9 @@ def takes(round: int, name: str) -> list[Place]:
         "train": [(round, "pair"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
+        "compare": sorted({(0, "answer"), (round - 1, "answer"), (round, "answer")}),
+        "drift": [(0, "answer"), (round, "answer")],
+        "capability": [(round, "train"), (0, "capability")] if round else [],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
         "calibrate": [(round, "train")] if round else [],
     }[name]

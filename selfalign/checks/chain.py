@@ -36,7 +36,16 @@ _RULES = (
         "judged_by_other_weights", "judgements",
         "SELECT j.judgement_id AS row_id, j.round, 'judge ' || j.judge AS place, 'was made by weights ' || "
         "j.weights_hash || ', the round started from ' || r.parent_hash AS what "
-        "FROM judgements j JOIN rounds r USING (round) WHERE j.weights_hash <> r.parent_hash",
+        "FROM judgements j JOIN rounds r USING (round) "
+        "WHERE j.weights_hash <> r.parent_hash AND json_extract_string(j.detail, '$.stage') IS NULL",
+    ),
+    # What measures a round (win rates, drift) is judged with M_0's weights or its own.
+    Rule(
+        "measured_by_other_weights", "judgements",
+        "SELECT j.judgement_id AS row_id, j.round, 'judge ' || j.judge AS place, 'was made by weights ' || "
+        "j.weights_hash || ', neither M0''s nor the round''s' AS what FROM judgements j JOIN rounds r USING (round) "
+        "JOIN rounds m ON m.round = 0 WHERE json_extract_string(j.detail, '$.stage') IS NOT NULL "
+        "AND j.weights_hash <> r.weights_hash AND j.weights_hash <> m.weights_hash",
     ),
     Rule(
         "not_the_rounds_checkpoint", "checkpoints",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from selfalign.checks.findings import Finding, Query, Rule, broken, remake
+from selfalign.store.branches import FIGURES_OF, figures_of
 
 #: Stage -> (table, id, condition) of the rows it makes, for row ``r`` of the table.
 _MADE = {
@@ -70,12 +71,8 @@ def _counts() -> Iterator[Rule]:
         f"|| ')' AS what FROM {_CURRENT} s ANTI JOIN made m ON m.round = s.round AND m.n = s.rows_out "
         "WHERE s.stage = 'judge' AND s.status = 'done'",
     )  # fmt: skip
-    for stage, condition in (
-        ("log_ratio", "metric = 'log_ratio_vs_m0'"),
-        ("evaluate", "metric <> 'log_ratio_vs_m0' AND NOT starts_with(split, 'gold_')"),
-        ("calibrate", "starts_with(split, 'gold_')"),
-    ):
-        made = f"SELECT round, count(*) AS n FROM evaluations WHERE {condition} GROUP BY round"
+    for stage in (*FIGURES_OF, "calibrate", "evaluate"):
+        made = f"SELECT round, count(*) AS n FROM evaluations WHERE {figures_of(stage)} GROUP BY round"
         # Figures may be added beside those of the stage.
         yield _count_rule(stage, made, "<")
 

@@ -42,7 +42,9 @@ def _foreign_candidates() -> Iterator[Rule]:
     """The candidate is there, but of another prompt, round or split."""
     for table, identity, column in _CANDIDATE_COLUMNS:
         other = "c.round <> r.round"
-        if table != "judgements":  # held-out answers are judged too
+        if table == "judgements":  # held-out answers are judged too, and again in later rounds, to compare models
+            other += " AND (c.split = 'train' OR c.round > r.round OR json_extract_string(r.detail, '$.stage') IS NULL)"
+        else:
             other += " OR c.prompt_id <> r.prompt_id OR c.split <> 'train'"
         yield Rule(
             "foreign_candidate", table,

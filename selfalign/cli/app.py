@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import calibrate, disk, history, inspect, schedule, setup, sql, start, verify
+from selfalign.cli import calibrate, compare, disk, history, inspect, schedule, setup, sql, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -44,6 +44,7 @@ app.command()(inspect.status)
 app.command()(sql.sql)
 app.command()(verify.verify)
 app.command()(calibrate.calibrate)
+app.command()(compare.compare)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

@@ -1,4 +1,4 @@
-"""The one way a conversation becomes tokens: sampling, scoring and training all use it."""
+"""The one way a conversation (or a plain text) becomes tokens: sampling, scoring and training all use it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], answer_prefix: str 
     if answer_prefix:
         ids = ids + tokenizer(answer_prefix, add_special_tokens=False)["input_ids"]
     return tuple(int(token) for token in ids)
+
+
+def encode_plain(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of ``text`` as the tokenizer writes any text: its start token where it adds one, no end token."""
+    ids = [int(token) for token in tokenizer(text)["input_ids"]]
+    return tuple(ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids)

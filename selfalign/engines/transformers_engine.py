@@ -15,7 +15,7 @@ from pydantic import Field
 
 from selfalign.config import Settings
 from selfalign.engines.batching import plan_batches, shared_prefix_length
-from selfalign.engines.chat import encode_chat
+from selfalign.engines.chat import encode_chat, encode_plain
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.errors import BadInput, StageFailed
 from selfalign.identity import hash_tokenizer, hash_weights
@@ -72,6 +72,10 @@ class TransformersEngine:
     def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
         """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""
         return encode_chat(self._tokenizer, messages, answer_prefix)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """See protocols.Engine."""
+        return encode_plain(self._tokenizer, text)
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine and :func:`plan_batches`."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from selfalign.config import Settings
 from selfalign.evaluation.rows import point, row
+from selfalign.evaluation.statistics import Interval, wilson
 from selfalign.protocols import EvaluationInput
 from selfalign.types import Evaluation
 
@@ -15,12 +16,14 @@ _FIGURES = (
     "chosen_displacement", "rejected_displacement", "reward_margin", "reward_accuracy", "ranking_accuracy",
     "train_loss", "guard_loss",
 )  # fmt: skip
+_SHARES = ("reward_accuracy", "ranking_accuracy")
 
 
 class Displacement:
     """Turns the trainer's final figures into rows, and raises the alarm of Razin et al. (arXiv 2410.08847).
 
-    A trainer reports means without the number of pairs behind them, so that ``n`` is 0 here.
+    ``n`` counts the pairs trained on. Shares have Wilson's interval; of the other figures a trainer reports
+    means without their spread, so that they have none.
     """
 
     name = "displacement"
@@ -34,13 +37,19 @@ class Displacement:
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
         """See protocols.Evaluator. A figure that training did not report gives no row."""
         found = [
-            row(data, name, point(float(data.training[name]), 0), split="train")
+            row(data, name, _figure(name, float(data.training[name]), data.n_trained), split="train")
             for name in _FIGURES
             if name in data.training
         ]
         if {"chosen_displacement", "reward_margin"} <= data.training.keys():
-            found.append(row(data, "displacement_alarm", point(alarm(data.training), 0), split="train"))
+            found.append(row(data, "displacement_alarm", point(alarm(data.training), data.n_trained), split="train"))
         return found
+
+
+def _figure(name: str, value: float, n: int) -> Interval:
+    if name in _SHARES and n and 0 <= value <= 1:
+        return wilson(round(value * n), n)
+    return point(value, n)
 
 
 def alarm(training: Mapping[str, float]) -> float | None:

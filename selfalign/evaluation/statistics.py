@@ -7,7 +7,7 @@ as independent would make every interval too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -16,7 +16,8 @@ import numpy as np
 
 _LEVEL = 0.95
 _PERMUTATIONS = 10_000
-#: Signs drawn at once, which bounds the memory of the permutation test.
+_RESAMPLES = 2_000
+#: Signs or counts drawn at once, which bounds the memory of the permutation test and the bootstrap.
 _BLOCK = 1 << 21
 
 
@@ -126,6 +127,39 @@ def pooled_interval(values: Mapping[str, Sequence[float]], level: float = _LEVEL
     half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size))
     # Rounding must not put the mean outside its own interval at 0 and 1.
     return Interval(mean, min(max(centre - half, 0.0), mean), max(min(centre + half, 1.0), mean), n)
+
+
+def bootstrap_interval(
+    values: Sequence[float], seed: int, resamples: int = _RESAMPLES, level: float = _LEVEL
+) -> Interval:
+    """Mean of values in [0, 1], one a prompt, with the percentile bootstrap over prompts (Efron 1979).
+
+    Where all are 0, or all 1, resampling knows no doubt; Wilson's interval does, and is given instead. All
+    equal to something between (only ties) give an interval of no width.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    n = len(data)
+    if n < 2 or not np.isfinite(data).all():
+        return Interval(float(data[0]) if n == 1 else None, None, None, n)
+    if np.ptp(data) == 0 and data[0] in (0.0, 1.0):
+        return wilson(round(float(data.sum())), n, level)
+    means = [counts @ data / n for counts in resampled_counts(n, resamples, seed)]
+    return percentile_interval(math.fsum(data) / n, np.concatenate(means), n, level)
+
+
+def resampled_counts(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of ``n`` units is drawn in every bootstrap sample: blocks of [rows, n], in all ``resamples``."""
+    random = np.random.default_rng(seed)
+    while resamples:
+        rows = min(resamples, max(1, _BLOCK // n))
+        yield random.multinomial(n, np.full(n, 1 / n), size=rows)
+        resamples -= rows
+
+
+def percentile_interval(value: float, resampled: np.ndarray, n: int, level: float = _LEVEL) -> Interval:
+    """``value`` with the percentiles of its resampled values, widened to hold it where rounding would not."""
+    low, high = np.quantile(resampled, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(value, min(float(low), value), max(float(high), value), n)
 
 
 @dataclass(frozen=True)

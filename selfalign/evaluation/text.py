@@ -9,7 +9,13 @@ from typing import Literal
 
 from selfalign.config import Settings
 from selfalign.evaluation.rows import point, row
-from selfalign.evaluation.statistics import cluster_mean_interval, paired_difference, share_interval
+from selfalign.evaluation.statistics import (
+    Interval,
+    cluster_mean_interval,
+    mean_interval,
+    paired_difference,
+    share_interval,
+)
 from selfalign.protocols import EvaluationInput
 from selfalign.types import Candidate, Evaluation, JudgeItem
 
@@ -20,7 +26,7 @@ _FIXED_WORDS = 2_000
 
 
 class Length:
-    """Mean length in tokens, paired with M0's, and the share of answers cut at max_tokens."""
+    """Mean length in tokens, paired with M0's, its slope over rounds, and the share of answers cut at max_tokens."""
 
     name = "length"
 
@@ -40,6 +46,7 @@ class Length:
         return [
             row(data, "mean_length_tokens", cluster_mean_interval(lengths), _against_m0(data, lengths)),
             row(data, "truncated_share", share_interval(cut)),
+            *([row(data, "length_slope", length_slope(data))] if data.round else []),
         ]
 
 
@@ -106,6 +113,21 @@ def _against_m0(data: EvaluationInput, lengths: dict[str, list[float]]) -> dict[
         "delta_vs_m0": {**asdict(compared.difference), "p_value": compared.p_value},
         "left_out": len(before.keys() ^ lengths.keys()),
     }
+
+
+def length_slope(data: EvaluationInput) -> Interval:
+    """Tokens a round: the least-squares slope of each prompt's length over rounds 0 to the present one, averaged.
+
+    Over the prompts that every round answered; Student's t interval over prompts.
+    """
+    rounds = range(data.round + 1)
+    lengths = [_by_prompt(data.candidates.get(t, ()), lambda answer: answer.n_tokens) for t in rounds]
+    common = sorted(set(lengths[0]).intersection(*lengths[1:]))
+    centred = [t - data.round / 2 for t in rounds]
+    scale = sum(x * x for x in centred)
+    return mean_interval(
+        [sum(x * _mean(found[p]) for x, found in zip(centred, lengths, strict=True)) / scale for p in common]
+    )
 
 
 def _by_prompt(items: Sequence[JudgeItem], figure: Callable[[Candidate], float]) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TypeVar
 
 from selfalign.identity import content_id, derive_seed
 from selfalign.judges.verifier import VerifierJudge
@@ -10,7 +11,9 @@ from selfalign.protocols import EvaluationInput, Evaluator, JudgeContext
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Checkpoint, JudgeItem, Judgement, Prompt
+from selfalign.types import Candidate, Checkpoint, JudgeItem, Judgement, Pair, Prompt
+
+R = TypeVar("R")
 
 
 def fingerprint(context: RunContext, round: int) -> str:
@@ -39,6 +42,10 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         (judge.judge_hash,),
     )
     trained = context.store.rows(Checkpoint, "round = ?", (round,)) if round else []
+    evaluators: list[Evaluator] = [
+        find("evaluate", settings.id).load()(settings) for settings in context.config.evaluate.metrics
+    ]
+    needs = {need for evaluator in evaluators for need in getattr(evaluator, "needs", ())}
     data = EvaluationInput(
         run=context.config.name,
         round=round,
@@ -47,11 +54,13 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         judgements={t: [j for j in judgements if j.round == t] for t in range(round + 1)},
         training=json.loads(trained[0].metrics) if trained else {},
         seed=derive_seed(context.config.seed, round, "evaluate") & 0xFFFFFFFF,
+        n_trained=trained[0].n_examples if trained else 0,
+        training_candidates=_by_round(context, Candidate, "split = 'train'", round)
+        if "training_candidates" in needs
+        else {},
+        pairs=_by_round(context, Pair, "true", round) if "pairs" in needs else {},
     )
-    figures = []
-    for settings in context.config.evaluate.metrics:
-        evaluator: Evaluator = find("evaluate", settings.id).load()(settings)
-        figures.extend(evaluator.evaluate(data))
+    figures = [figure for evaluator in evaluators for figure in evaluator.evaluate(data)]
     context.store.insert(figures)
     shown = {f.metric: f for f in figures}
     text = [f"M{round}"]
@@ -60,6 +69,10 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     if (delta := shown.get("pass_rate_delta_vs_m0")) and None not in (delta.value, delta.low, delta.high):
         text.append(f"{delta.value:+.3f} against M0 [{delta.low:+.3f}, {delta.high:+.3f}]")
     return StageOutcome(len(answers[round]), len(figures), ", ".join(text))
+
+
+def _by_round(context: RunContext, kind: type[R], condition: str, last: int) -> dict[int, list[R]]:
+    return {t: context.store.rows(kind, f"round = ? and {condition}", (t,)) for t in range(1, last + 1)}
 
 
 def _verifier(context: RunContext, round: int) -> VerifierJudge:

@@ -17,6 +17,7 @@ from selfalign.failpoints import reach
 from selfalign.space import EXIT_DISK_FULL, disk_full
 from selfalign.stages.context import RunContext
 from selfalign.stages.jobs import JobFolder
+from selfalign.stages.launch import StageProcess
 
 _POLL_S = 0.1
 #: Called after each committed batch with its tables; may raise to stop the stage.
@@ -65,19 +66,51 @@ def supervise(
     log = context.workspace.stage_log(folder.path)
     process = context.launcher.start(folder.path, log, _environment())
     context.workspace.record_process(process.pid, label)
-    new = 0
+    new = _attend(folder, process, log, context, label, lambda: collect(folder, context, hook))
+    reach("stage_worked")
+    return new
+
+
+def carry_out(
+    folder: JobFolder, spec: Mapping[str, Any], inputs: Mapping[str, Sequence[Any]], *, context: RunContext, label: str
+) -> list[dict[str, pa.Table]]:
+    """As :func:`supervise` for a run that is only looked at: the batches are given back, in order, and not committed.
+
+    ``folder`` is the caller's, outside the workspace, of which nothing is touched.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.prepare(spec, inputs)
+    batches: list[dict[str, pa.Table]] = []
+
+    def take() -> int:
+        before = len(batches)
+        for path, tables in folder.collect():
+            batches.append(tables)
+            _forget(path)
+        return len(batches) - before
+
+    process = context.launcher.start(folder.path, folder.log, _environment())
+    _attend(folder, process, folder.log, context, label, take)
+    return batches
+
+
+def _attend(
+    folder: JobFolder, process: StageProcess, log: Path, context: RunContext, label: str, take: Callable[[], int]
+) -> int:
+    """Wait for the process, ``take`` what it hands over meanwhile; returns the sum of what ``take`` returned."""
+    taken = 0
     limit = context.config.execution.stage_timeout_seconds or math.inf
     deadline = time.monotonic() + limit
     try:
         while (code := process.poll()) is None:
-            new += collect(folder, context, hook)
+            taken += take()
             if progress := folder.progress():
                 context.reporter.update(progress)
             if time.monotonic() > deadline:
                 raise StageDied(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
             if context.stop.wait(_POLL_S):
                 raise StageFailed(f"{label}: stopped")
-        new += collect(folder, context, hook)  # what it handed over last
+        taken += take()  # what it handed over last
     except BaseException:
         process.kill()
         raise
@@ -85,8 +118,7 @@ def supervise(
         if code == EXIT_DISK_FULL and folder.error() is None:
             raise disk_full(folder.path)
         raise folder.error() or StageDied(_died(label, code, log))
-    reach("stage_worked")
-    return new
+    return taken
 
 
 def _environment() -> dict[str, str]:

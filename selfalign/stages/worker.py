@@ -26,6 +26,8 @@ WORK = {
     "calibrate": "selfalign.stages.calibrate:work",
     "train": "selfalign.stages.train:work",
     "log_ratio": "selfalign.stages.log_ratio:work",
+    "held_out_judge": "selfalign.stages.held_out_judge:work",
+    "capability": "selfalign.stages.capability:work",
 }
 
 

@@ -6,7 +6,7 @@ A stage owns the rows it made (:func:`_owned`). Moving a stage takes them from `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -39,12 +39,36 @@ class Kept:
     status: str
 
 
+#: Stage -> the figures it writes; all others are those of evaluate and calibrate.
+FIGURES_OF: Mapping[str, Sequence[str]] = {
+    "log_ratio": ("log_ratio_vs_m0",),
+    "compare": ("win_rate_vs_previous", "win_rate_vs_m0", "lc_win_rate_vs_previous", "lc_win_rate_vs_m0"),
+    "drift": ("judge_drift", "frozen_judge_score", "self_judge_score"),
+    "capability": ("plain_text_nll", "plain_text_nll_delta_vs_m0"),
+}
+
+
+#: What the stage calibrate writes: figures of a judge, on gold items.
+_ON_GOLD = "starts_with(split, 'gold_')"
+
+
+def figures_of(stage: str) -> str:
+    """SQL condition on ``evaluations``: the figures that ``stage`` writes (a key of FIGURES_OF, calibrate, evaluate)."""
+    if stage == "calibrate":
+        return _ON_GOLD
+    names = FIGURES_OF.get(stage) or [name for names in FIGURES_OF.values() for name in names]
+    listed = ", ".join(f"'{name}'" for name in names)
+    return f"metric IN ({listed})" if stage in FIGURES_OF else f"metric NOT IN ({listed}) AND NOT {_ON_GOLD}"
+
+
 def _owned(stage: str) -> list[tuple[str, str]]:
     """(table, condition with the round as $round) of everything a stage writes, in an order that can be deleted."""
     train, held_out = (
         f"candidate_id IN (SELECT candidate_id FROM candidates WHERE round = $round AND split = '{split}')"
         for split in ("train", "held_out")
     )
+    # stages/held_out_judge.py writes down for whom it asked.
+    asked_by = "json_extract_string(detail, '$.stage')"
     own: dict[str, list[tuple[str, str]]] = {
         "prompts": [("prompts", "true")],
         "generate": [("candidates", "split = 'train'")],
@@ -54,12 +78,15 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "train": [("checkpoints", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
-        "log_ratio": [("evaluations", "metric = 'log_ratio_vs_m0'")],
+        "log_ratio": [("evaluations", figures_of("log_ratio"))],
+        "compare": [("judgements", f"{asked_by} = 'compare'"), ("evaluations", figures_of("compare"))],
+        "drift": [("judgements", f"{asked_by} = 'drift'"), ("evaluations", figures_of("drift"))],
+        "capability": [("evaluations", figures_of("capability"))],
         "evaluate": [
-            ("judgements", held_out),
-            ("evaluations", "metric <> 'log_ratio_vs_m0' AND NOT starts_with(split, 'gold_')"),
+            ("judgements", f"{held_out} AND coalesce({asked_by}, '') NOT IN ('compare', 'drift')"),
+            ("evaluations", figures_of("evaluate")),
         ],
-        "calibrate": [("gold_judgements", "true"), ("evaluations", "starts_with(split, 'gold_')")],
+        "calibrate": [("gold_judgements", "true"), ("evaluations", figures_of("calibrate"))],
     }
     found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
     return [(table, f"round = $round AND ({condition})") for table, condition in found]

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign.engines import decoding
+from selfalign.engines.chat import encode_plain
 from selfalign.engines.transformers_engine import TransformersEngine
 from selfalign.errors import BadInput, ConfigError, ModelError, StageFailed
 from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
@@ -378,3 +379,18 @@ def test_closing_gives_the_model_back(make: Make) -> None:
     engine.close()
     assert engine._model is None
     engine.close()
+
+
+def test_plain_text_is_encoded_as_the_tokenizer_does_it(engine: TransformersEngine) -> None:
+    assert engine.encode_text("Hello, 你好.") == tuple(engine._tokenizer("Hello, 你好.")["input_ids"])
+    assert engine.encode_text("") == ()
+
+
+def test_an_end_token_is_not_part_of_a_text() -> None:
+    class Ending:
+        eos_token_id = 2
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [1, *text.encode(), 2]}
+
+    assert encode_plain(Ending(), "ab") == (1, 97, 98)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from selfalign.identity import canonical
 from selfalign.protocols import EvaluationInput
-from selfalign.types import Candidate, FinishReason, JudgeItem, Judgement, Prompt
+from selfalign.types import Candidate, FinishReason, JudgeItem, Judgement, Pair, Prompt
 
 
 def make_item(
@@ -25,6 +25,20 @@ def make_item(
         0, 64, sample, text, (), n_tokens, 5, finish, 2 if finish == "stop" else None, -1.0,
     )  # fmt: skip
     return JudgeItem(prompt, candidate)
+
+
+def make_training(prompt_id: str, round: int, text: str, sample: int = 0) -> Candidate:
+    return Candidate(
+        f"{prompt_id}-t{round}-s{sample}", prompt_id, round, "train", sample, "weights", "test", 1.0, 1.0, 0, 64, sample,
+        text, (), len(text.split()), 5, "stop", 2, -1.0,
+    )  # fmt: skip
+
+
+def make_pair(chosen: Candidate, rejected: Candidate) -> Pair:
+    return Pair(
+        f"{chosen.candidate_id}>{rejected.candidate_id}", chosen.prompt_id, chosen.round, chosen.candidate_id,
+        rejected.candidate_id, 1.0, 0.0, 1.0, "judge", "builder", 1, 1.0,
+    )  # fmt: skip
 
 
 def verdict(item: JudgeItem, ids: Sequence[str], strict: Sequence[bool], loose: Sequence[bool]) -> Judgement:

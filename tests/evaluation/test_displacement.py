@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from selfalign.evaluation.displacement import Displacement
+from selfalign.evaluation.statistics import wilson
 from selfalign.types import Evaluation
 from tests.evaluation.rounds import make_input
 
@@ -57,3 +59,12 @@ def test_what_is_not_a_number_is_none() -> None:
     assert rows["chosen_displacement"].value is None
     assert rows["train_loss"].value is None
     assert rows["displacement_alarm"].value is None
+
+
+def test_n_is_what_was_trained_on_and_shares_have_an_interval() -> None:
+    data = replace(make_input(1, training={**F, "ranking_accuracy": 0.75}), n_trained=40)
+    rows = {row.metric: row for row in Displacement(Displacement.Config()).evaluate(data)}
+    assert {row.n for row in rows.values()} == {40}
+    share = wilson(30, 40)
+    assert (rows["ranking_accuracy"].low, rows["ranking_accuracy"].high) == (share.low, share.high)
+    assert rows["chosen_displacement"].low is None

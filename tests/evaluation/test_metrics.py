@@ -3,20 +3,28 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 from selfalign.evaluation import METRICS
 from selfalign.registry import plugins
+from selfalign.store.branches import FIGURES_OF
 from selfalign.types import Evaluation
-from tests.evaluation.rounds import checked, make_input
+from tests.evaluation.rounds import checked, make_input, make_pair, make_training
 from tests.evaluation.test_displacement import F
 
-#: Written by the stage of that name, which needs a model.
-BY_STAGES = {"log_ratio_vs_m0"}
+#: Written by stages of their own, which need a model.
+BY_STAGES = {name for names in FIGURES_OF.values() for name in names}
 
 
 def every_row() -> list[Evaluation]:
     verified = checked(1, {0: {"a": [0], "b": [1]}, 1: {"a": [1], "b": [1]}})
     data = make_input(1, verified.candidates, verified.judgements, F)
+    # A round whose training candidates repeat those of the round before.
+    before, now = (
+        make_training("a", 0, "one two three four five six"),
+        make_training("a", 1, "one two three four five six"),
+    )
+    data = replace(data, training_candidates={0: [before], 1: [now]}, pairs={1: [make_pair(now, now)]}, n_trained=4)
     rows = []
     for plugin in plugins("evaluate"):
         if plugin.target.startswith("selfalign."):

@@ -120,3 +120,15 @@ def test_a_round_without_answers_gives_no_row() -> None:
     for data in (make_input(1), make_input(1, {1: []})):
         assert length(data) == {}
         assert Diversity(Diversity.Config()).evaluate(data) == []
+
+
+def test_length_slope_is_the_mean_of_the_prompts_slopes() -> None:
+    """a: 10, 20, 30 grows 10 a round; b: 10, 30, 14 grows 2; c did not answer round 1."""
+    lengths = [{"a": 10, "b": 10, "c": 9}, {"a": 20, "b": 30}, {"a": 30, "b": 14, "c": 99}]
+    data = make_input(
+        2, {t: [make_item(p, round=t, n_tokens=n) for p, n in found.items()] for t, found in enumerate(lengths)}
+    )
+    slope = length(data)["length_slope"]
+    assert (slope.value, slope.n) == (6, 2)
+    assert slope.low is not None and slope.high is not None and slope.low < 2 < 10 < slope.high
+    assert "length_slope" not in length(make_input(0, {0: [make_item("a")]}))

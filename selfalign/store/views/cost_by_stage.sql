@@ -23,7 +23,7 @@ votes AS (
     -- Votes of model judges only; a judge that reads scores from logits writes nothing.
     SELECT round, sum(TRY_CAST(json_extract_string(detail, '$.n_tokens') AS BIGINT))::BIGINT AS tokens
     FROM judgements
-    WHERE weights_hash IS NOT NULL
+    WHERE weights_hash IS NOT NULL AND json_extract_string(detail, '$.stage') IS NULL
     GROUP BY round
 ),
 trained AS (

@@ -67,6 +67,13 @@ _BUILTIN = (
         "rubric read from logits as an expected score, one forward pass",
         "G-Eval, arXiv 2303.16634",
     ),
+    Plugin(
+        "judge",
+        "pairwise",
+        "selfalign.judges.pairwise:PairwiseJudge",
+        "candidates of a prompt compared in both orders",
+        "MT-Bench, arXiv 2306.05685",
+    ),
     Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge", "weighted mean of several judges on [0, 1]"),
     Plugin(
         "pair",

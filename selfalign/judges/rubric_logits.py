@@ -13,12 +13,10 @@ from typing import Literal
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.errors import PromptFileError
 from selfalign.identity import content_id
 from selfalign.judges.rows import row
-from selfalign.judges.rubric import load_rubric, require_engine, shown
+from selfalign.judges.rubric import choice_values, load_rubric, longest_choice, require_engine, shown
 from selfalign.protocols import JudgeContext
-from selfalign.templates import Template
 from selfalign.types import JudgeItem, Judgement
 
 
@@ -55,11 +53,11 @@ class RubricLogitsJudge:
         )
 
     def __init__(self, config: Config, context: JudgeContext) -> None:
-        """Raises PromptFileError: the rubric cannot be used, or has no numbers as choices."""
+        """Raises PromptFileError: the rubric cannot be used, or its choices are worth no numbers."""
         self.config = config
         self._context = context
         self._rubric = load_rubric(context, config.rubric)
-        self._values = _values(self._rubric)
+        self._values = choice_values(self._rubric)
         self.score_range = (min(self._values), max(self._values))
         self.judge_hash = content_id("judge", self.name, self._rubric.hash, config.min_mass)
 
@@ -70,13 +68,13 @@ class RubricLogitsJudge:
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """See protocols.Judge."""
         engine = require_engine(self._context, self.name)
-        return engine.plan([len(self._encode(item)) for item in items], 1, self._longest_choice())
+        return engine.plan([len(self._encode(item)) for item in items], 1, longest_choice(self._rubric))
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """See protocols.Judge. A candidate too long for the model's window gets a "truncated" row."""
         engine = require_engine(self._context, self.name)
         prompts = [self._encode(item) for item in items]
-        room = engine.context_length - self._longest_choice()
+        room = engine.context_length - longest_choice(self._rubric)
         fitting = [prompt for prompt in prompts if len(prompt) <= room]
         scores = iter(engine.score_choices(fitting, self._rubric.choices) if fitting else ())
         return [
@@ -102,19 +100,3 @@ class RubricLogitsJudge:
     def _encode(self, item: JudgeItem) -> tuple[int, ...]:
         engine = require_engine(self._context, self.name)
         return engine.encode_prompt(shown(self._rubric, item), self._rubric.answer_prefix)
-
-    def _longest_choice(self) -> int:
-        # A bound that needs no tokenizer: no token is shorter than a byte.
-        return max(len(choice.encode()) for choice in self._rubric.choices)
-
-
-def _values(rubric: Template) -> tuple[float, ...]:
-    try:
-        values = tuple(float(choice) for choice in rubric.choices)
-    except ValueError:
-        values = ()
-    if len(set(values)) < 2 or not all(map(math.isfinite, values)):
-        raise PromptFileError(
-            f'{rubric.path}: needs choices that are different numbers, such as ["0", "1", "2"], to be read from logits'
-        )
-    return values

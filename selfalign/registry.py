@@ -74,6 +74,27 @@ _BUILTIN = (
         "candidates of a prompt compared in both orders",
         "MT-Bench, arXiv 2306.05685",
     ),
+    Plugin(
+        "judge",
+        "reference",
+        "selfalign.judges.reference:ReferenceJudge",
+        "rubric that also shows a reference answer",
+        "MT-Bench, arXiv 2306.05685",
+    ),
+    Plugin(
+        "judge",
+        "critique",
+        "selfalign.judges.critique:CritiqueJudge",
+        "lists the problems first, then scores",
+        "CriticGPT, arXiv 2407.00215",
+    ),
+    Plugin(
+        "judge",
+        "length",
+        "selfalign.judges.length:LengthJudge",
+        "another judge's score with a length penalty or band",
+        "RLHFlow, arXiv 2405.07863",
+    ),
     Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge", "weighted mean of several judges on [0, 1]"),
     Plugin(
         "pair",

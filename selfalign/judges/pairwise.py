@@ -19,7 +19,15 @@ from selfalign.identity import content_id, derive_seed
 from selfalign.judges.comparisons import Agreement, Comparison, by_prompt, comparisons, settle
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
-from selfalign.judges.rubric import choice_values, load_rubric, longest_choice, require_engine
+from selfalign.judges.rubric import (
+    choice_values,
+    load_rubric,
+    longest_choice,
+    require_engine,
+    score_format,
+    too_long,
+    words,
+)
 from selfalign.judges.rubric_logits import expected_score
 from selfalign.protocols import Engine, JudgeContext
 from selfalign.types import Completion, GenerationRequest, JudgeItem, Judgement, Message, Outcome, SamplingParams
@@ -92,9 +100,8 @@ class PairwiseJudge:
                 f"{self._rubric.path}: values must be the probability that the first response is the better one, from "
                 f"0 to 1, such as choices [A, B] with values [1, 0]"
             )
-        if config.mode == "text" and self._rubric.score is None:
-            raise PromptFileError(f"{self._rubric.path}: needs score (min, max, pattern) for judge 'pairwise' in words")
-        self._words = dict(zip(self._rubric.choices, self._values, strict=True))
+        if config.mode == "text":
+            score_format(self._rubric)
         self.min_valid_votes = config.min_valid_votes
         unused = {"votes", "temperature", "top_p", "max_tokens"} if config.mode == "logits" else {"min_mass"}
         settings = config.model_dump(mode="json", exclude={"rubric", *unused})
@@ -170,11 +177,8 @@ class PairwiseJudge:
             requests = [self._request(first, second) for first, second in fitting]
             answers = engine.generate(requests, params) if requests else []
             found = iter([self._from_text(*pair) for pair in zip(fitting, requests, answers, strict=True)])
-        too_long = {"reason": "judge prompt exceeds the window", "room": room}
         return [
-            next(found)
-            if len(prompt) <= room
-            else [_Reading(None, "truncated", detail={**too_long, "n_prompt_tokens": len(prompt)})] * self.config.votes
+            next(found) if len(prompt) <= room else [_unread(len(prompt), room)] * self.config.votes
             for prompt in prompts
         ]
 
@@ -186,12 +190,15 @@ class PairwiseJudge:
     def _from_text(
         self, order: tuple[JudgeItem, JudgeItem], request: GenerationRequest, answers: Sequence[Completion]
     ) -> list[_Reading]:
-        assert self._rubric.score is not None
         shown = (order[0].prompt.text, order[0].candidate.text, order[1].candidate.text)
         readings = []
         for answer, seed in zip(answers, request.seeds, strict=True):
             p, outcome = parse_score(
-                answer.text, self._rubric.score, answer.finish_reason, shown=shown, words=self._words
+                answer.text,
+                score_format(self._rubric),
+                answer.finish_reason,
+                shown=shown,
+                words=words(self._rubric),
             )
             detail = {"finish_reason": answer.finish_reason, "n_tokens": len(answer.token_ids)}
             readings.append(_Reading(p, outcome, answer.text, seed, detail))
@@ -217,6 +224,11 @@ class PairwiseJudge:
     def _comparisons(self, items: Sequence[JudgeItem]) -> list[Comparison]:
         seed_parts = (self._context.run_seed, self._context.round, self.judge_hash)
         return comparisons(items, self.config.opponents, seed_parts)
+
+
+def _unread(length: int, room: int) -> _Reading:
+    p, outcome, detail = too_long(length, room)
+    return _Reading(p, outcome, detail=detail)
 
 
 def _detail(opponent: JudgeItem, first: _Reading, second: _Reading) -> dict[str, Any]:

@@ -45,14 +45,13 @@ def parse_score(
     The last one, since an answer may weigh other totals before it concludes. A number at the very end of
     an answer that ran out of tokens may lack digits, so that answer is "truncated" too. ``shown`` are the
     texts that the judge was to judge: a match that may be quoted from them does not count (see
-    :func:`own_matches`). ``words`` are the scores of verdicts that are no numbers ("A", "Yes").
+    :func:`last_own_match`). ``words`` are the scores of verdicts that are no numbers ("A", "Yes").
     """
-    matches = own_matches(raw, template_score, shown, words or {})
-    if not matches:
-        if _REFUSAL.match(raw):
+    last = last_own_match(raw, template_score, shown, words or {})
+    if last is None:
+        if is_refusal(raw):
             return None, "refused"
         return None, "truncated" if finish_reason == "length" else "parse_error"
-    last = matches[-1]
     if finish_reason == "length" and last.end() == len(raw):
         return None, "truncated"
     groups = last.groupdict()
@@ -66,10 +65,14 @@ def parse_score(
     return score, "ok"
 
 
-def own_matches(
+def is_refusal(raw: str) -> bool:
+    return _REFUSAL.match(raw) is not None
+
+
+def last_own_match(
     raw: str, template_score: ScoreFormat, shown: Sequence[str], words: Mapping[str, float]
-) -> list[re.Match[str]]:
-    """The pattern's matches in ``raw`` that cannot have been quoted from ``shown``.
+) -> re.Match[str] | None:
+    """The last of the pattern's matches in ``raw`` that cannot have been quoted from ``shown``.
 
     A match may be quoted if its first word ("score") precedes any number, or any of ``words``, anywhere in
     ``shown``, or if it lies in 16 characters of ``shown`` verbatim; width, case, accents, white space and
@@ -81,9 +84,9 @@ def own_matches(
     matches = list(pattern.finditer(raw))
     texts = [text for text in map(_plain, shown) if text]
     if not matches or not texts:
-        return matches
+        return matches[-1] if matches else None
     claimed = {word for text in (*shown, *texts) for word in map(_first_word, pattern.finditer(text))} - {""}
-    verdict = "|".join([r"\d", *(re.escape(_plain(word)) + r"(?![^\W\d_])" for word in words)])
+    verdict = "|".join([r"\d", *(re.escape(_plain(word)) for word in words)])
     known: dict[str, bool] = {}
 
     def may_be_quoted(match: re.Match[str]) -> bool:
@@ -93,7 +96,7 @@ def own_matches(
             known[word] = word in claimed or any(written.search(text) for text in texts)
         return known.get(word, False) or _is_verbatim(raw, match, texts)
 
-    return [match for match in matches if not may_be_quoted(match)]
+    return next((match for match in reversed(matches) if not may_be_quoted(match)), None)
 
 
 def _number(verdict: str, words: Mapping[str, float]) -> float:

@@ -12,6 +12,7 @@ from selfalign.config import Settings
 from selfalign.errors import ConfigError
 from selfalign.identity import content_id
 from selfalign.judges.comparisons import keep_together
+from selfalign.judges.nested import judge_config
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import Judge, JudgeContext
@@ -36,12 +37,8 @@ def _member(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise ValueError("needs an 'id' that names the judge, and a 'weight'")
     settings = {key: setting for key, setting in value.items() if key != "weight"}
-    try:
-        plugin = find("judge", value["id"])
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
     weight = {"weight": value["weight"]} if "weight" in value else {}
-    return Member.model_validate({"judge": plugin.load().Config.model_validate(settings), **weight})
+    return Member.model_validate({"judge": judge_config(settings), **weight})
 
 
 class WeightedJudge:

@@ -54,7 +54,8 @@ def test_in_words_the_second_answer_is_kept() -> None:
 def test_refused_and_overlong() -> None:
     engine = ScriptedEngine(answer=lambda shown, vote: "I'm sorry, I cannot.", choices=choices)
     assert [(r.score, r.outcome) for r in make_judge(engine).judge(make_items("a"))] == [(None, "refused")]
-    engine = ScriptedEngine(answer=lambda shown, vote: "x" * 180, choices=choices, context_length=1000)
+    room = len(engine.encode_prompt(engine.requests[0].messages)) + 192
+    engine = ScriptedEngine(answer=lambda shown, vote: "x" * 180, choices=choices, context_length=room)
     rows = make_judge(engine).judge(make_items("a", "y" * 2000))
     assert [r.outcome for r in rows] == ["truncated", "truncated"]
     assert [len(r.raw) for r in rows] == [180, 0]

@@ -60,6 +60,8 @@ NUMBERS = (
 
 
 def verdict(rng: random.Random) -> str:
+    if rng.random() < 0.3:
+        return rng.choice(("Score: 5", "**Score:** 4/5", "得分：3", "Verdict: A", "Verdict: **B**", "Score (0-5): 2"))
     return rng.choice(WORDS) + rng.choice(LINKS) + rng.choice(NUMBERS)
 
 
@@ -126,7 +128,10 @@ def test_a_quoted_score_is_never_the_judges() -> None:
     for _ in range(N):
         shown = candidate(rng)
         form, words = rng.choice(((ADDITIVE, {}), (CHINESE, {}), (PAIRWISE, LETTERS)))
-        parts = [rng.choice((quotation(rng, shown), rng.choice(PROSE))) for _ in range(rng.randrange(1, 4))]
+        parts = [
+            rng.choice((quotation(rng, shown), quotation(rng, shown), rng.choice(PROSE)))
+            for _ in range(rng.randrange(1, 4))
+        ]
         # No pattern reaches over a line's end: parts do not grow together to what nobody wrote.
         raw = "\n".join(parts)
         would_have_counted += parse_score(raw, form, "stop", words=words)[1] == "ok"

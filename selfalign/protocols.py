@@ -114,7 +114,10 @@ class TeachableJudge(Protocol):
     """A judge whose verdicts can be taught: it says what its model should have answered."""
 
     def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
-        """Exercises from two candidates of one prompt, balanced: as many for one verdict as for its opposite."""
+        """Exercises from two candidates of one prompt, balanced: as many for one verdict as for its opposite.
+
+        None where, as it is configured, nothing of it can be taught.
+        """
         ...
 
 

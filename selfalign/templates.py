@@ -7,6 +7,7 @@
     score: {min: 0, max: 5, pattern: 'score: (\\d)'}     # where the answer is read from text
     answer_prefix: "Score: "                            # where it is read from logits
     choices: ["0", "1", "2"]
+    values: [0, 1, 2]                                   # what the choices are worth, where they are words
     ---
     === system ===
     Optional. Without such lines the whole body is one user message.
@@ -20,6 +21,7 @@ values: a candidate that contains template code, or a line like those above, sta
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +83,7 @@ class _Head(Settings):
     score: ScoreFormat | None = None
     choices: list[str] | None = Field(None, min_length=2)
     answer_prefix: str = ""
+    values: list[float] | None = None
 
     @field_validator("choices", mode="before")
     @classmethod
@@ -95,10 +98,21 @@ class _Head(Settings):
             raise ValueError("must be different from one another and not empty")
         return value
 
+    @model_validator(mode="after")
+    def _every_choice_has_a_value(self) -> _Head:
+        if self.values is not None and len(self.values) != len(self.choices or ()):
+            raise ValueError(f"values: has {len(self.values)} numbers for {len(self.choices or ())} choices")
+        if not all(map(math.isfinite, self.values or ())):
+            raise ValueError("values: must be finite numbers")
+        return self
+
 
 @dataclass(frozen=True)
 class Template:
-    """A checked prompt file. ``hash`` covers the file's text, not its name or place."""
+    """A checked prompt file. ``hash`` covers the file's text, not its name or place.
+
+    ``values`` has a number for each of ``choices``, or is empty where the file gives none.
+    """
 
     name: str
     path: Path
@@ -108,6 +122,7 @@ class Template:
     variables: tuple[str, ...]
     score: ScoreFormat | None
     choices: tuple[str, ...]
+    values: tuple[float, ...]
     answer_prefix: str
     hash: str
     _parts: tuple[tuple[str, jinja2.Template], ...]
@@ -193,6 +208,7 @@ def _parse(name: str, path: Path, text: str) -> Template:
         variables=tuple(head.variables),
         score=head.score,
         choices=tuple(head.choices or ()),
+        values=tuple(head.values or ()),
         answer_prefix=head.answer_prefix,
         hash=content_id("template", found["head"], body),
         _parts=tuple((role, _ENVIRONMENT.from_string(source)) for role, source in sources),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from selfalign.identity import canonical, content_id
@@ -47,3 +47,18 @@ def row(
 def plain_batches(items: Sequence[JudgeItem]) -> list[list[int]]:
     """Batches in order of ``items``, for judges whose work does not depend on length."""
     return [list(range(start, min(start + BATCH, len(items)))) for start in range(0, len(items), BATCH)]
+
+
+def in_full(
+    items: Sequence[JudgeItem],
+    applies: Callable[[JudgeItem], bool],
+    plan: Callable[[Sequence[JudgeItem]], list[list[int]]],
+) -> list[list[int]]:
+    """A plan of all ``items`` from the ``plan`` of those that a judge applies to; the others join its first batch."""
+    own = [index for index, item in enumerate(items) if applies(item)]
+    others = [index for index, item in enumerate(items) if not applies(item)]
+    batches = [[own[at] for at in batch] for batch in plan([items[index] for index in own])] if own else []
+    if not others:
+        return batches
+    first, *rest = batches or [[]]
+    return [first + others, *rest]

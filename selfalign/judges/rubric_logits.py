@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.errors import PromptFileError
 from selfalign.identity import content_id
 from selfalign.judges.rows import row
-from selfalign.judges.rubric import load_rubric, require_engine, shown
-from selfalign.protocols import JudgeContext
+from selfalign.judges.rubric import (
+    Further,
+    choice_values,
+    load_rubric,
+    longest_choice,
+    nothing_further,
+    require_engine,
+    shown,
+    too_long,
+)
+from selfalign.protocols import Engine, Judge, JudgeContext
 from selfalign.templates import Template
-from selfalign.types import Exercise, JudgeItem, Judgement
+from selfalign.types import Exercise, JudgeItem, Judgement, Outcome
 
 
 def expected_score(
@@ -39,6 +48,71 @@ def expected_score(
     return expected, shares, math.exp(top) * total
 
 
+@dataclass(frozen=True)
+class LogitsReader:
+    """Reads a score for each item from the logits of the rubric's choices.
+
+    Raises:
+        PromptFileError: the choices are worth no numbers.
+    """
+
+    context: JudgeContext
+    rubric: Template
+    min_mass: float
+    further: Further = nothing_further
+
+    def __post_init__(self) -> None:
+        choice_values(self.rubric)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        values = choice_values(self.rubric)
+        return min(values), max(values)
+
+    def plan(self, judge: Judge, items: Sequence[JudgeItem]) -> list[list[int]]:
+        """See protocols.Judge."""
+        engine = require_engine(self.context, judge.name)
+        return engine.plan([len(self._encode(engine, item)) for item in items], 1, longest_choice(self.rubric))
+
+    def rows(self, judge: Judge, items: Sequence[JudgeItem]) -> list[Judgement]:
+        """A row of ``judge`` for each item; one too long for the model's window gets a "truncated" row."""
+        engine = require_engine(self.context, judge.name)
+        prompts = [self._encode(engine, item) for item in items]
+        room = engine.context_length - longest_choice(self.rubric)
+        fitting = [prompt for prompt in prompts if len(prompt) <= room]
+        scores = iter(engine.score_choices(fitting, self.rubric.choices) if fitting else ())
+        rows = []
+        for item, prompt in zip(items, prompts, strict=True):
+            fits = len(prompt) <= room
+            score, outcome, detail = self.read(next(scores)) if fits else too_long(len(prompt), room)
+            rows.append(
+                row(
+                    judge, self.context.round, item, outcome, score=score, detail=detail,
+                    weights_hash=engine.weights_hash,
+                )
+            )  # fmt: skip
+        return rows
+
+    def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
+        """The choice worth most as the answer about ``better``, the one worth least about ``worse``."""
+        by_value = sorted(zip(choice_values(self.rubric), self.rubric.choices, strict=True))
+        return [
+            Exercise(shown(self.rubric, item, self.further(item)), self.rubric.answer_prefix, choice)
+            for item, (_, choice) in ((better, by_value[-1]), (worse, by_value[0]))
+        ]
+
+    def read(self, log_probs: Sequence[float]) -> tuple[float | None, Outcome, dict[str, Any]]:
+        """(score, outcome, detail) from the log-probabilities of the choices."""
+        score, shares, mass = expected_score([float(value) for value in log_probs], choice_values(self.rubric))
+        detail = {"probabilities": dict(zip(self.rubric.choices, shares, strict=True)), "mass": mass}
+        if score is None or mass < self.min_mass:
+            return None, "parse_error", detail
+        return score, "ok", detail
+
+    def _encode(self, engine: Engine, item: JudgeItem) -> tuple[int, ...]:
+        return engine.encode_prompt(shown(self.rubric, item, self.further(item)), self.rubric.answer_prefix)
+
+
 class RubricLogitsJudge:
     """One row a candidate. The part of the rubric that all prompts share is read once."""
 
@@ -55,13 +129,12 @@ class RubricLogitsJudge:
         )
 
     def __init__(self, config: Config, context: JudgeContext) -> None:
-        """Raises PromptFileError: the rubric cannot be used, or has no numbers as choices."""
+        """Raises PromptFileError: the rubric cannot be used, or its choices are worth no numbers."""
         self.config = config
-        self._context = context
-        self._rubric = load_rubric(context, config.rubric)
-        self._values = _values(self._rubric)
-        self.score_range = (min(self._values), max(self._values))
-        self.judge_hash = content_id("judge", self.name, self._rubric.hash, config.min_mass)
+        rubric = load_rubric(context, config.rubric)
+        self._reader = LogitsReader(context, rubric, config.min_mass)
+        self.score_range = self._reader.score_range
+        self.judge_hash = content_id("judge", self.name, rubric.hash, config.min_mass)
 
     @staticmethod
     def needs_engine(config: Config) -> bool:
@@ -69,60 +142,12 @@ class RubricLogitsJudge:
 
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """See protocols.Judge."""
-        engine = require_engine(self._context, self.name)
-        return engine.plan([len(self._encode(item)) for item in items], 1, self._longest_choice())
+        return self._reader.plan(self, items)
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
-        """See protocols.Judge. A candidate too long for the model's window gets a "truncated" row."""
-        engine = require_engine(self._context, self.name)
-        prompts = [self._encode(item) for item in items]
-        room = engine.context_length - self._longest_choice()
-        fitting = [prompt for prompt in prompts if len(prompt) <= room]
-        scores = iter(engine.score_choices(fitting, self._rubric.choices) if fitting else ())
-        return [
-            self._row(item, [float(value) for value in next(scores)], engine.weights_hash)
-            if len(prompt) <= room
-            else self._too_long(item, len(prompt), room, engine.weights_hash)
-            for item, prompt in zip(items, prompts, strict=True)
-        ]
+        """See protocols.Judge."""
+        return self._reader.rows(self, items)
 
     def exercises(self, better: JudgeItem, worse: JudgeItem) -> list[Exercise]:
-        """See protocols.TeachableJudge: the highest choice for the one, the lowest for the other."""
-        by_value = sorted(zip(self._values, self._rubric.choices, strict=True))
-        return [
-            Exercise(shown(self._rubric, item), self._rubric.answer_prefix, choice)
-            for item, (_, choice) in ((better, by_value[-1]), (worse, by_value[0]))
-        ]
-
-    def _row(self, item: JudgeItem, log_probs: Sequence[float], weights_hash: str) -> Judgement:
-        score, shares, mass = expected_score(log_probs, self._values)
-        valid = score is not None and mass >= self.config.min_mass
-        detail = {"probabilities": dict(zip(self._rubric.choices, shares, strict=True)), "mass": mass}
-        return row(
-            self, self._context.round, item, "ok" if valid else "parse_error", score=score if valid else None,
-            detail=detail, weights_hash=weights_hash,
-        )  # fmt: skip
-
-    def _too_long(self, item: JudgeItem, length: int, room: int, weights_hash: str) -> Judgement:
-        detail = {"reason": "judge prompt exceeds the window", "n_prompt_tokens": length, "room": room}
-        return row(self, self._context.round, item, "truncated", detail=detail, weights_hash=weights_hash)
-
-    def _encode(self, item: JudgeItem) -> tuple[int, ...]:
-        engine = require_engine(self._context, self.name)
-        return engine.encode_prompt(shown(self._rubric, item), self._rubric.answer_prefix)
-
-    def _longest_choice(self) -> int:
-        # A bound that needs no tokenizer: no token is shorter than a byte.
-        return max(len(choice.encode()) for choice in self._rubric.choices)
-
-
-def _values(rubric: Template) -> tuple[float, ...]:
-    try:
-        values = tuple(float(choice) for choice in rubric.choices)
-    except ValueError:
-        values = ()
-    if len(set(values)) < 2 or not all(map(math.isfinite, values)):
-        raise PromptFileError(
-            f'{rubric.path}: needs choices that are different numbers, such as ["0", "1", "2"], to be read from logits'
-        )
-    return values
+        """See protocols.TeachableJudge: the choice worth most for the one, the one worth least for the other."""
+        return self._reader.exercises(better, worse)

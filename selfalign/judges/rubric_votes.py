@@ -7,18 +7,101 @@ T=0.7, p=0.9. There an unparsed answer is not specified; here it is a row withou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from selfalign.config import Settings
-from selfalign.errors import PromptFileError
 from selfalign.identity import content_id, derive_seed
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
-from selfalign.judges.rubric import load_rubric, require_engine, shown
-from selfalign.protocols import JudgeContext
-from selfalign.types import Completion, GenerationRequest, JudgeItem, Judgement, SamplingParams
+from selfalign.judges.rubric import (
+    Further,
+    load_rubric,
+    nothing_further,
+    quotable,
+    require_engine,
+    score_format,
+    shown,
+    too_long,
+    words,
+)
+from selfalign.protocols import Engine, Judge, JudgeContext
+from selfalign.templates import Template
+from selfalign.types import Completion, GenerationRequest, JudgeItem, Judgement, Message, Outcome, SamplingParams
+
+
+@dataclass(frozen=True)
+class VotesReader:
+    """Reads ``votes`` scores for each item from sampled answers in the rubric's form.
+
+    Raises:
+        PromptFileError: the rubric says not how its score is written.
+    """
+
+    context: JudgeContext
+    rubric: Template
+    votes: int
+    params: SamplingParams
+    further: Further = nothing_further
+
+    def __post_init__(self) -> None:
+        score_format(self.rubric)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        found = score_format(self.rubric)
+        return found.min, found.max
+
+    def plan(self, judge: Judge, items: Sequence[JudgeItem]) -> list[list[int]]:
+        """See protocols.Judge."""
+        engine = require_engine(self.context, judge.name)
+        return engine.plan([self._length(engine, item) for item in items], self.votes, self.params.max_tokens)
+
+    def rows(self, judge: Judge, items: Sequence[JudgeItem]) -> list[Judgement]:
+        """A row of ``judge`` for each vote; an item too long for the model's window gets "truncated" votes."""
+        engine = require_engine(self.context, judge.name)
+        room = engine.context_length - self.params.max_tokens
+        lengths = [self._length(engine, item) for item in items]
+        requests = [self._request(judge, i) for i, length in zip(items, lengths, strict=True) if length <= room]
+        answers = iter(engine.generate(requests, self.params) if requests else [])
+        rows: list[Judgement] = []
+        for item, length in zip(items, lengths, strict=True):
+            votes = next(answers) if length <= room else [None] * self.votes
+            for vote, (answer, seed) in enumerate(zip(votes, self._seeds(judge, item), strict=True)):
+                score, outcome, detail = too_long(length, room) if answer is None else self._read(item, answer)
+                rows.append(
+                    row(
+                        judge, self.context.round, item, outcome, score=score, detail=detail,
+                        raw="" if answer is None else answer.text, sample_idx=vote, seed=seed,
+                        weights_hash=engine.weights_hash,
+                    )
+                )  # fmt: skip
+        return rows
+
+    def _read(self, item: JudgeItem, answer: Completion) -> tuple[float | None, Outcome, dict[str, Any]]:
+        score, outcome = parse_score(
+            answer.text, score_format(self.rubric), answer.finish_reason,
+            shown=quotable(item, self.further(item)), words=words(self.rubric),
+        )  # fmt: skip
+        return score, outcome, {"finish_reason": answer.finish_reason, "n_tokens": len(answer.token_ids)}
+
+    def _request(self, judge: Judge, item: JudgeItem) -> GenerationRequest:
+        return GenerationRequest(item.candidate.candidate_id, self._messages(item), self._seeds(judge, item))
+
+    def _seeds(self, judge: Judge, item: JudgeItem) -> tuple[int, ...]:
+        run_seed, round = self.context.run_seed, self.context.round
+        return tuple(
+            derive_seed(run_seed, round, "judge", item.candidate.candidate_id, judge.judge_hash, vote)
+            for vote in range(self.votes)
+        )
+
+    def _messages(self, item: JudgeItem) -> tuple[Message, ...]:
+        return shown(self.rubric, item, self.further(item))
+
+    def _length(self, engine: Engine, item: JudgeItem) -> int:
+        return len(engine.encode_prompt(self._messages(item)))
 
 
 class RubricVotesJudge:
@@ -44,15 +127,13 @@ class RubricVotesJudge:
     def __init__(self, config: Config, context: JudgeContext) -> None:
         """Raises PromptFileError: the rubric cannot be used, or says not how its score is written."""
         self.config = config
-        self._context = context
-        self._rubric = load_rubric(context, config.rubric)
-        if self._rubric.score is None:
-            raise PromptFileError(f"{self._rubric.path}: needs score (min, max, pattern) for judge '{self.name}'")
-        self._score = self._rubric.score
-        self.score_range = (self._score.min, self._score.max)
+        rubric = load_rubric(context, config.rubric)
+        params = SamplingParams(config.temperature, config.top_p, 0, config.max_tokens)
+        self._reader = VotesReader(context, rubric, config.votes, params)
+        self.score_range = self._reader.score_range
         self.min_valid_votes = config.min_valid_votes
         self.judge_hash = content_id(
-            "judge", self.name, self._rubric.hash, config.model_dump(mode="json", exclude={"rubric"})
+            "judge", self.name, rubric.hash, config.model_dump(mode="json", exclude={"rubric"})
         )
 
     @staticmethod
@@ -61,55 +142,8 @@ class RubricVotesJudge:
 
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """See protocols.Judge."""
-        engine = require_engine(self._context, self.name)
-        return engine.plan([self._length(item) for item in items], self.config.votes, self.config.max_tokens)
+        return self._reader.plan(self, items)
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
-        """See protocols.Judge. A candidate too long for the model's window gets "truncated" votes."""
-        engine = require_engine(self._context, self.name)
-        config = self.config
-        room = engine.context_length - config.max_tokens
-        fits = [self._length(item) <= room for item in items]
-        params = SamplingParams(config.temperature, config.top_p, 0, config.max_tokens)
-        answers = iter(engine.generate([self._request(i) for i, fit in zip(items, fits, strict=True) if fit], params))
-        rows: list[Judgement] = []
-        for item, fit in zip(items, fits, strict=True):
-            rows += self._votes(item, next(answers), engine.weights_hash) if fit else self._too_long(item, room)
-        return rows
-
-    def _votes(self, item: JudgeItem, answers: Sequence[Completion], weights_hash: str) -> list[Judgement]:
-        rows = []
-        for vote, (answer, seed) in enumerate(zip(answers, self._seeds(item), strict=True)):
-            score, outcome = parse_score(answer.text, self._score, answer.finish_reason)
-            detail = {"finish_reason": answer.finish_reason, "n_tokens": len(answer.token_ids)}
-            rows.append(
-                row(
-                    self, self._context.round, item, outcome, score=score, detail=detail, raw=answer.text,
-                    sample_idx=vote, seed=seed, weights_hash=weights_hash,
-                )
-            )  # fmt: skip
-        return rows
-
-    def _too_long(self, item: JudgeItem, room: int) -> list[Judgement]:
-        engine = require_engine(self._context, self.name)
-        detail = {"reason": "judge prompt exceeds the window", "n_prompt_tokens": self._length(item), "room": room}
-        return [
-            row(
-                self, self._context.round, item, "truncated", detail=detail, sample_idx=vote, seed=seed,
-                weights_hash=engine.weights_hash,
-            )
-            for vote, seed in enumerate(self._seeds(item))
-        ]  # fmt: skip
-
-    def _request(self, item: JudgeItem) -> GenerationRequest:
-        return GenerationRequest(item.candidate.candidate_id, shown(self._rubric, item), self._seeds(item))
-
-    def _seeds(self, item: JudgeItem) -> tuple[int, ...]:
-        run_seed, round = self._context.run_seed, self._context.round
-        return tuple(
-            derive_seed(run_seed, round, "judge", item.candidate.candidate_id, self.judge_hash, vote)
-            for vote in range(self.config.votes)
-        )
-
-    def _length(self, item: JudgeItem) -> int:
-        return len(require_engine(self._context, self.name).encode_prompt(shown(self._rubric, item)))
+        """See protocols.Judge."""
+        return self._reader.rows(self, items)

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, model_serializer
 from selfalign.config import Settings
 from selfalign.errors import ConfigError
 from selfalign.identity import content_id
+from selfalign.judges.comparisons import keep_together
+from selfalign.judges.nested import judge_config
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import Judge, JudgeContext, TeachableJudge
@@ -35,12 +37,8 @@ def _member(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise ValueError("needs an 'id' that names the judge, and a 'weight'")
     settings = {key: setting for key, setting in value.items() if key != "weight"}
-    try:
-        plugin = find("judge", value["id"])
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
     weight = {"weight": value["weight"]} if "weight" in value else {}
-    return Member.model_validate({"judge": plugin.load().Config.model_validate(settings), **weight})
+    return Member.model_validate({"judge": judge_config(settings), **weight})
 
 
 class WeightedJudge:
@@ -70,6 +68,8 @@ class WeightedJudge:
         self.members: list[tuple[Judge, float]] = [
             (find("judge", member.judge.id).load()(member.judge, context), member.weight) for member in config.members
         ]
+        # Judges of other packages may leave the attribute out.
+        self.compares = any(getattr(judge, "compares", False) for judge, _ in self.members)
         hashes = [(judge.judge_hash, weight) for judge, weight in self.members]
         if len({judge_hash for judge_hash, _ in hashes}) < len(hashes):
             raise ConfigError(
@@ -82,8 +82,12 @@ class WeightedJudge:
         return any(find("judge", m.judge.id).load().needs_engine(m.judge) for m in config.members)
 
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
-        """See protocols.Judge; the plan of the member that needs the smallest batches."""
-        return max((judge.plan(items) for judge, _ in self.members), key=len)
+        """See protocols.Judge; the plan of the member that needs the smallest batches.
+
+        Where a member compares the candidates of a prompt, they are kept together.
+        """
+        plan = max((judge.plan(items) for judge, _ in self.members), key=len)
+        return keep_together(plan, [item.prompt.prompt_id for item in items]) if self.compares else plan
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """See protocols.Judge."""

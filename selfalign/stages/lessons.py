@@ -25,6 +25,8 @@ from selfalign.stages.judge import build_judge, without_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Lesson, Message, Prompt, ScoredGroup
 
+#: For judges that may or may not have something to be taught.
+_PROBE = GoldItem("", "teach", "", "en", "Say yes.", "Yes.", "No.", "", (), "[]")
 #: Better, worse, and what the pair is known by.
 KnownPair = tuple[JudgeItem, JudgeItem, str]
 
@@ -80,7 +82,7 @@ def teachable(context: RunContext, round: int) -> _Teachable:
         ConfigError: it has nothing that could be taught.
     """
     judge = without_model(context, round, context.config.judge)
-    if not isinstance(judge, TeachableJudge):
+    if not isinstance(judge, TeachableJudge) or not judge.exercises(*as_judge_items(_PROBE, round)):
         raise ConfigError(
             f"teach.rounds: judge '{judge.name}' cannot be taught, as it has no model or no verdict to learn; use "
             f"rubric_logits or pairwise, alone or as a member of weighted"

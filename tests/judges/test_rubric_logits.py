@@ -85,6 +85,15 @@ def test_a_rubric_without_numeric_choices_is_refused() -> None:
         make_judge(None, rubric="judges/additive")
 
 
+@pytest.mark.parametrize("rubric", ["judges/yes_no", "judges/yes_no_zh"])
+def test_choices_may_be_words_with_values(rubric: str) -> None:
+    judge = make_judge(ScriptedEngine(choices=lambda shown: logs(0.2, 0.6)), rubric=rubric)
+    row = judge.judge(make_items("a"))[0]
+    assert judge.score_range == (0.0, 1.0)
+    assert row.score == pytest.approx(0.75)
+    assert sorted(json.loads(row.detail)["probabilities"].values()) == pytest.approx([0.25, 0.75])
+
+
 def test_range_and_hash() -> None:
     assert make_judge(None).score_range == (0.0, 5.0)
     assert make_judge(None).judge_hash != make_judge(None, min_mass=0.2).judge_hash

@@ -115,6 +115,17 @@ def test_plans_cover_every_item_once() -> None:
     assert max(map(len, plan)) == 2
 
 
+def test_a_plan_does_not_part_what_a_member_compares() -> None:
+    items = [i for n in range(4) for i in make_items("abcdefg"[n:], "x", "yy", prompt=make_prompt(f"p{n}"))]
+    engine = ScriptedEngine(choices=lambda shown: logits(3) if "Score" in shown else [math.log(0.5)] * 2)
+    judge = make_judge(engine, LOGITS, {"id": "pairwise", "weight": 1.0})
+    plan = judge.plan(items)
+    assert sorted(i for batch in plan for i in batch) == list(range(12))
+    homes = [{n for n, batch in enumerate(plan) for i in batch if i // 3 == prompt} for prompt in range(4)]
+    assert [len(home) for home in homes] == [1, 1, 1, 1]
+    assert len(plan) > 1
+
+
 def test_the_config_is_flat_and_comes_back_from_its_dump() -> None:
     config = make_judge(None, VERIFIER, LOGITS).config
     dumped = config.model_dump(mode="json")

@@ -17,6 +17,7 @@ from selfalign.judges.rubric_logits import RubricLogitsJudge
 from selfalign.judges.verifier import VerifierJudge
 from selfalign.judges.weighted import WeightedJudge
 from selfalign.protocols import JudgeContext, TeachableJudge
+from selfalign.registry import find
 from selfalign.stages.lessons import instruction_lessons, judge_lessons, verified_pairs, wanted
 from selfalign.templates import Templates, shipped_prompts
 from selfalign.types import ScoredCandidate, ScoredGroup
@@ -128,3 +129,22 @@ def write_gold(path: Path, count: int = 12) -> Path:
     ]  # fmt: skip
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "answers"),
+    [
+        ({"id": "rubric_logits", "rubric": "judges/yes_no"}, ["Yes", "No"]),
+        ({"id": "pairwise"}, ["A", "B"]),
+        ({"id": "pairwise", "mode": "text"}, []),
+        ({"id": "length", "penalty": 0.1, "judge": {"id": "pairwise"}}, ["A", "B"]),
+        ({"id": "length", "penalty": 0.1, "judge": {"id": "verifier"}}, []),
+    ],
+)
+def test_every_judge_that_is_read_from_logits_can_be_taught(settings: dict[str, Any], answers: list[str]) -> None:
+    plugin = find("judge", settings["id"]).load()
+    judge = plugin(plugin.Config.model_validate(settings), CONTEXT)
+    found = judge.exercises(*as_judge_items(gold(1), 1))
+    assert [exercise.answer for exercise in found] == answers
+    if len(found) == 2:
+        assert found[0].messages != found[1].messages

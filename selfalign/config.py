@@ -139,6 +139,10 @@ class RunConfig(Settings):
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    gates: list[_plugin("gate")] = Field(  # type: ignore[valid-type]
+        default_factory=lambda: ["judge_accuracy", "pass_rate", "length", "displacement"],
+        description="rules over a round's figures, and what follows where one fails; [] is none",
+    )
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
@@ -285,7 +289,7 @@ def _at(data: Any, part: Any) -> Any:
 
 
 def _config_of(name: str) -> Any:
-    for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate"):
+    for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate", "gate"):
         try:
             return find(kind, name).load().Config
         except ConfigError:

@@ -122,6 +122,10 @@ class ExecutionSettings(Settings):
     stage_timeout_seconds: float | None = Field(None, gt=0, description="a stage process is ended after this long")
 
 
+#: Settings that change no row, so that they may differ between starts.
+NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
+
+
 class RunConfig(Settings):
     """A whole run."""
 

@@ -1,7 +1,7 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer -> evaluate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate
+    round 0   prompts(held-out) -> answer -> evaluate -> gate
+    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio -> evaluate -> gate
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -12,30 +12,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
+from selfalign import control
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
+from selfalign.errors import GateRollsBack
 from selfalign.failpoints import reach
-from selfalign.stages import evaluate, generate, judge, log_ratio, pair, prompts, train
+from selfalign.stages import evaluate, gate, generate, judge, log_ratio, pair, prompts, train
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
+from selfalign.store.store import Store
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate
+    "prompts": prompts, "judge": judge, "pair": pair, "train": train, "log_ratio": log_ratio, "evaluate": evaluate,
+    "gate": gate,
 }  # fmt: skip
 _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio")
 
 
 #: Every stage there is, in the order in which a round runs them.
-STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate")
+STAGES = ("prompts", "generate", "judge", "pair", "train", "answer", "log_ratio", "evaluate", "gate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
     """Names of a round's stages, in order."""
+    left_out = {
+        name for name, wanted in (("log_ratio", config.evaluate.log_ratio), ("gate", config.gates)) if not wanted
+    }
     if round == 0:
-        return ["prompts", "answer", "evaluate"]
-    return [name for name in STAGES if name != "log_ratio" or config.evaluate.log_ratio]
+        left_out |= {"generate", "judge", "pair", "train", "log_ratio"}
+    return [name for name in STAGES if name not in left_out]
 
 
 def places(config: RunConfig, rounds: int) -> Iterator[Place]:
@@ -57,6 +64,8 @@ def takes(round: int, name: str) -> list[Place]:
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
+        # Whatever makes figures, whichever of these the config has.
+        "gate": [*((round, stage) for stage in STAGES if stage != "gate"), (round - 1, "gate")],
     }[name]
 
 
@@ -68,11 +77,17 @@ def fingerprint(context: RunContext, round: int, name: str) -> str:
     """
     if name in ("generate", "answer"):
         return generate.fingerprint(context, round, _sampling(context, round, name))
+    if name == "gate":
+        return gate.fingerprint(context, round, [stage for stage in stages_of(round, context.config) if stage != name])
     return str(_MODULES[name].fingerprint(context, round))
 
 
 def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome | None:
-    """Run one stage unless it is done; returns None where there was nothing to do."""
+    """Run one stage unless it is done; returns None where there was nothing to do.
+
+    Raises:
+        GateStopped: a rule over the round's figures ends the run; where it rolls the round back, that is done.
+    """
     if _frozen(context, round):
         return None
     identity = fingerprint(context, round, name)
@@ -84,11 +99,21 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
         return outcome
 
     work = holding_device(context, body) if name in _HOLD_A_MODEL else body
-    return run_stage(context, round, name, identity, work)
+    try:
+        return run_stage(context, round, name, identity, work)
+    except GateRollsBack as found:
+        made = [place for place in begun_stages(context.store) if place[0] == round]
+        raise gate.roll_back(context, round, made, found) from None
 
 
 def _sampling(context: RunContext, round: int, name: str) -> generate.Sampling:
     return (generate.training_candidates if name == "generate" else generate.held_out_answers)(context, round)
+
+
+def held(context: RunContext, round: int) -> str | None:
+    """Why ``round`` may not go on now, for people (pause, approval, a gate that asks); None if it may."""
+    asked = gate.asked(context, round - 1) if round else None
+    return control.held(context.workspace, round, needs_approval=context.config.execution.approve, asked=asked)
 
 
 def begin_round(context: RunContext, round: int) -> None:
@@ -125,6 +150,13 @@ def rounds_left(context: RunContext) -> list[int]:
         if round not in kept
         and (round not in finished or any((round, name) not in done for name in stages_of(round, context.config)))
     ]
+
+
+def begun_stages(store: Store) -> list[Place]:
+    """Every stage that the store knows, in the order of running, whatever today's config says."""
+    rows = store.query("select distinct round, stage from stages").to_pylist()
+    known = {(row["round"], row["stage"]) for row in rows}
+    return sorted(known, key=lambda place: (place[0], STAGES.index(place[1])))
 
 
 def _status(context: RunContext, round: int) -> str | None:

@@ -6,6 +6,7 @@ A stage owns the rows it made (:func:`_owned`). Moving a stage takes them from `
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,14 @@ class Kept:
     status: str
 
 
+def in_words(stages: Sequence[Place]) -> str:
+    """``round 1 judge, pair; round 2 generate``."""
+    by_round: dict[int, list[str]] = defaultdict(list)
+    for round, name in stages:
+        by_round[round].append(name)
+    return "; ".join(f"round {round} {', '.join(names)}" for round, names in sorted(by_round.items()))
+
+
 def _owned(stage: str) -> list[tuple[str, str]]:
     """(table, condition with the round as $round) of everything a stage writes, in an order that can be deleted."""
     train, held_out = (
@@ -55,6 +64,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
         "log_ratio": [("evaluations", "metric = 'log_ratio_vs_m0'")],
         "evaluate": [("judgements", held_out), ("evaluations", "metric <> 'log_ratio_vs_m0'")],
+        "gate": [],
     }
     found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
     return [(table, f"round = $round AND ({condition})") for table, condition in found]

@@ -32,7 +32,7 @@ def make_run(folder: Path, prompts: int, *, text: str = "words of an answer", ba
     w0, w1, tokenizer = hash_weights(m0), hash_weights(m1), hash_tokenizer(m0)
     store = Store(workspace.store_path)
     store.create()
-    config = validate_config({"name": "made", "seed": 11, "model": str(m0.resolve()), "rounds": 1}, "made")
+    config = validate_config({"name": "made", "seed": 11, "model": str(m0.resolve()), "rounds": 1, "gates": []}, "made")
     store.put_run(
         "made", seed=11, config=json.dumps(config.snapshot()), config_hash=config.config_hash(), environment="{}",
         version="0",

@@ -281,7 +281,7 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, Settings):
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
-            model = _config_of(data["id"]) or model
+            model = _config_of(data["id"], location[0]) or model
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
@@ -292,8 +292,9 @@ def _at(data: Any, part: Any) -> Any:
         return None
 
 
-def _config_of(name: str) -> Any:
-    for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate", "gate"):
+def _config_of(name: str, section: Any) -> Any:
+    # A gate may be called as the figure that it looks at.
+    for kind in ("gate",) if section == "gates" else ("prompts", "engine", "judge", "pair", "train", "evaluate"):
         try:
             return find(kind, name).load().Config
         except ConfigError:

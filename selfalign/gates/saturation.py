@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -45,7 +46,7 @@ class SaturationGate:
             for round in range(data.round - k + 1, data.round + 1)
         ]
         improved = low > 0 or any(step and step.low is not None and step.low > 0 for step in steps)
-        figure = type(now)(now.run, now.round, now.metric, now.split, value, low, high, now.n, "{}")
+        figure = replace(now, value=value, low=low, high=high)
         return [
             decided(
                 figure, fails=not improved, threshold=0, name=name,

@@ -103,8 +103,9 @@ def sabotage() -> Iterator[None]:
 
 
 def _prompts(what: str, things: Sequence[str]) -> str:
-    rule = {"instruction_id_list": ["keywords:letter_frequency"],
-            "kwargs": [{"letter": "e", "let_frequency": 1, "let_relation": "at least"}]}  # fmt: skip
+    # A random model's text has this many words about half of the time.
+    rule = {"instruction_id_list": ["length_constraints:number_words"],
+            "kwargs": [{"num_words": 5, "relation": "at least"}]}  # fmt: skip
     return "\n".join(json.dumps({"text": f"{what} {thing}.", **rule}) for thing in things)
 
 

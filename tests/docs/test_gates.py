@@ -16,7 +16,6 @@ ROWS = {
     row["rule"]: row
     for row in re.finditer(r"^\| `(?P<rule>\w+)`(?P<default> \*)? \|.*\| (?P<action>\w+) \|$", PAGE, re.M)
 }
-ACTIONS = {"continue", "ask", "stop", "roll_back"}
 
 
 def test_the_table_has_every_rule_with_its_action_and_whether_it_is_on() -> None:
@@ -34,7 +33,7 @@ def test_the_table_has_every_rule_with_its_action_and_whether_it_is_on() -> None
 def test_the_example_is_a_config() -> None:
     (block,) = re.findall(r"^    gates:\n(?:      .*\n)+", PAGE, re.M)
     gates = validate_config({"name": "x", **yaml.safe_load(block)}, "test").gates
-    assert {gate.action for gate in gates} == ACTIONS
+    assert [gate.action for gate in gates] == ["stop", "ask", "stop", "roll_back"]
 
 
 def test_the_query_works(tmp_path: Path) -> None:

@@ -103,9 +103,9 @@ def sabotage() -> Iterator[None]:
 
 
 def _prompts(what: str, things: Sequence[str]) -> str:
-    # A random model's text has this many words about half of the time.
-    rule = {"instruction_id_list": ["length_constraints:number_words"],
-            "kwargs": [{"num_words": 5, "relation": "at least"}]}  # fmt: skip
+    # What one token decides is learned, and unlearned, in a few steps.
+    rule = {"instruction_id_list": ["keywords:letter_frequency"],
+            "kwargs": [{"letter": "e", "let_frequency": 1, "let_relation": "at least"}]}  # fmt: skip
     return "\n".join(json.dumps({"text": f"{what} {thing}.", **rule}) for thing in things)
 
 
@@ -117,11 +117,11 @@ def test_inverted_labels_are_detected_and_rolled_back(tmp_path: Path, tiny_model
             "sources": [{"id": "jsonl", "path": "train.jsonl"}],
             "held_out": [{"id": "jsonl", "path": "held.jsonl"}],
         },
-        generate={"candidates": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 24,
-                  "engine": {"id": "transformers", "max_rows": 80}},
+        generate={"candidates": 6, "temperature": 1.0, "top_p": 1.0, "max_tokens": 24,
+                  "engine": {"id": "transformers", "max_rows": 120}},
         judge={"id": "verifier"},
         pair={"id": "sabotaged"},
-        train={"id": "dpo", "learning_rate": 3e-3, "batch_size": 4, "micro_batch_size": 4, "epochs": 3, "beta": 0.1},
+        train={"id": "dpo", "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 4, "epochs": 3, "beta": 0.1},
         evaluate={"temperature": 1.0, "log_ratio": False},
         gates=[{"id": "judge_accuracy"}, {"id": "pass_rate"}],
     )  # fmt: skip

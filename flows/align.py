@@ -24,7 +24,7 @@ from flows.head_start import HeadStart
 from flows.page import Page, PageReporter, announce
 from flows.server import wait_until_healthy
 from selfalign import control
-from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
+from selfalign.rounds import begin_round, end_round, held, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 from selfalign.stages.retry import delays, worth_retrying
 
@@ -75,12 +75,12 @@ def rounds_on_page(context: RunContext, last: int, head: HeadStart | None = None
     page.bury()
     page.event("run.started", rounds=last, workspace=str(context.workspace.path))
     try:
-        held = _rounds(context, last, head, retried, page)
-        page.event("run.held" if held else "run.finished", reason=held, **_figures(context))
+        why = _rounds(context, last, head, retried, page)
+        page.event("run.held" if why else "run.finished", reason=why, **_figures(context))
     finally:
         context.reporter = plain
         page.close()
-    return held
+    return why
 
 
 def _rounds(
@@ -89,8 +89,8 @@ def _rounds(
     for round in [left for left in rounds_left(context) if left <= last]:
         begin_round(context, round)
         for name in stages_of(round, context.config):
-            if held := _hold(context, round, page):
-                return held
+            if why := _hold(context, round, page):
+                return why
             run_stage(context, head, round, name)
         end_round(context, round)
         if page:
@@ -102,21 +102,18 @@ def _hold(context: RunContext, round: int, page: Page | None) -> str | None:
     """Wait while the run is paused or unapproved, until somebody says otherwise; or say why it should end."""
     execution, workspace = context.config.execution, context.workspace
 
-    def why() -> str | None:
-        return control.held(workspace, round, needs_approval=execution.approve)
-
-    held = why()
-    if held is None:
+    why = held(context, round)
+    if why is None:
         return None
     if execution.when_paused == "exit":
-        context.reporter.note(f"{held}; go on with: selfalign approve {workspace.path}, then start it again")
-        return held
-    context.reporter.note(f"{held}; go on with: selfalign approve {workspace.path} (or Resume on Prefect's page)")
+        context.reporter.note(f"{why}; go on with: selfalign approve {workspace.path}, then start it again")
+        return why
+    context.reporter.note(f"{why}; go on with: selfalign approve {workspace.path} (or Resume on Prefect's page)")
     if page:
         page.pause()
-        page.event("run.paused", reason=held, **_figures(context))
+        page.event("run.paused", reason=why, **_figures(context))
     asked = time.monotonic()
-    while why():
+    while held(context, round):
         time.sleep(_CONTROL_POLL_S)
         if page and time.monotonic() - asked > _PAGE_POLL_S:
             asked = time.monotonic()
@@ -153,8 +150,8 @@ def run_rounds(context: RunContext, last: int, head: HeadStart, patience_s: floa
         context.reporter.note("Prefect's server does not answer; the run goes on without it")
     else:
         try:
-            held: str | None = align.with_options(flow_run_name=context.config.name)(context, last, head)
-            return held
+            why: str | None = align.with_options(flow_run_name=context.config.name)(context, last, head)
+            return why
         except (httpx.HTTPError, PrefectException) as error:
             context.reporter.note(f"Prefect's server is lost ({type(error).__name__}); the run goes on without it")
     return _rounds(context, last, head, _stage, None)

@@ -12,8 +12,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from selfalign import control
-from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
+from selfalign.rounds import begin_round, end_round, held, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 
 _Place = tuple[int, str]
@@ -100,9 +99,9 @@ class HeadStart:
         context = self._context
         stages = stages_of(round, context.config)
         for name in stages:
-            held = control.held(context.workspace, round, needs_approval=context.config.execution.approve)
+            why = held(context, round)
             with self._changed:
-                if held or not self._wanted:
+                if why or not self._wanted:
                     return False
                 self._present = (round, name)
             if name == stages[0]:

@@ -6,14 +6,14 @@ Whether a stage stands is decided by its fingerprint alone; the settings that di
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selfalign.config import NO_ROWS
 from selfalign.errors import WeightsMismatch
 from selfalign.rounds import fingerprint, places, takes
 from selfalign.stages.context import RunContext
-from selfalign.store.branches import Place
+from selfalign.store.branches import Place, in_words
 
 
 def stale_stages(context: RunContext) -> list[Place]:
@@ -65,23 +65,14 @@ def explain(context: RunContext, stale: Sequence[Place]) -> str:
     """One line: what changed, and which stages that concerns."""
     begun = context.store.get_run()
     before = json.loads(begun["config"]) if begun else {}
-    quiet = {"rounds", "workspace", "device", "execution", "keep"}
     lines = [
         line
         for line in changed_settings(before, context.config.snapshot())
-        if line.split()[0].split(".")[0] not in quiet
+        if line.split()[0].split(".")[0] not in NO_ROWS
     ]
     what = "; ".join(lines[:4]) or "a prompt file, rubric or other input"
     more = f"; and {len(lines) - 4} more" if len(lines) > 4 else ""
     return f"changed since this run began: {what}{more}; made otherwise today: {in_words(stale)}"
-
-
-def in_words(stages: Sequence[Place]) -> str:
-    """``round 1 judge, pair; round 2 generate``."""
-    by_round: dict[int, list[str]] = defaultdict(list)
-    for round, name in stages:
-        by_round[round].append(name)
-    return "; ".join(f"round {round} {', '.join(names)}" for round, names in sorted(by_round.items()))
 
 
 def _same_initial_model(context: RunContext) -> None:

@@ -178,6 +178,10 @@ class TeachSettings(Settings):
         return self
 
 
+#: Settings that change no row, so that they may differ between starts.
+NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
+
+
 class RunConfig(Settings):
     """A whole run."""
 
@@ -197,6 +201,10 @@ class RunConfig(Settings):
     teach: TeachSettings = Field(default_factory=TeachSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
+    gates: list[_plugin("gate")] = Field(  # type: ignore[valid-type]
+        default_factory=lambda: ["judge_accuracy", "pass_rate", "length", "displacement"],
+        description="rules over a round's figures, and what follows where one fails; [] is none",
+    )
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
@@ -339,7 +347,7 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, Settings):
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
-            model = _config_of(data["id"]) or model
+            model = _config_of(data["id"], location[0]) or model
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
@@ -350,8 +358,9 @@ def _at(data: Any, part: Any) -> Any:
         return None
 
 
-def _config_of(name: str) -> Any:
-    for kind in ("prompts", "engine", "judge", "pair", "train", "evaluate"):
+def _config_of(name: str, section: Any) -> Any:
+    # A gate may be called as the figure that it looks at.
+    for kind in ("gate",) if section == "gates" else ("prompts", "engine", "judge", "pair", "train", "evaluate"):
         try:
             return find(kind, name).load().Config
         except ConfigError:

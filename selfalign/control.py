@@ -17,7 +17,7 @@ class Control:
     """``approved_round``: rounds up to this one have been looked at and may be followed by the next."""
 
     paused: bool = False
-    approved_round: int = 0
+    approved_round: int = -1
 
 
 def read(workspace: Workspace) -> Control:
@@ -36,19 +36,19 @@ def pause(workspace: Workspace) -> None:
 
 def approve(workspace: Workspace, done: int | None) -> None:
     """End a pause, and approve what has been made up to round ``done``."""
-    _write(workspace, Control(False, max(read(workspace).approved_round, done or 0)))
+    _write(workspace, Control(False, max(read(workspace).approved_round, -1 if done is None else done)))
 
 
 def _write(workspace: Workspace, control: Control) -> None:
     write_atomic(workspace.state / "control.json", json.dumps(asdict(control)))
 
 
-def held(workspace: Workspace, round: int, *, needs_approval: bool) -> str | None:
-    """Why ``round`` may not go on now, for people; None if it may."""
+def held(workspace: Workspace, round: int, *, needs_approval: bool, asked: str | None = None) -> str | None:
+    """Why ``round`` may not go on now, for people; None if it may. ``asked``: why the round before asks for approval."""
     control = read(workspace)
     if control.paused:
         return "paused"
-    # M_0 is only measured, so round 1 needs nobody's word.
-    if needs_approval and round > 1 and control.approved_round < round - 1:
-        return f"round {round - 1} waits for approval"
+    # M_0 is only measured, so round 1 needs nobody's word unless something was found wrong.
+    if (asked or (needs_approval and round > 1)) and control.approved_round < round - 1:
+        return f"round {round - 1} waits for approval" + (f": {asked}" if asked else "")
     return None

@@ -67,3 +67,11 @@ class WeightsMismatch(StageFailed):
 
 class GuardFailed(StageFailed):
     """A step-1 guard found that training would start from the wrong place."""
+
+
+class GateStopped(StageFailed):
+    """A rule over a round's figures does not let the run go on; every row is kept."""
+
+
+class GateRollsBack(GateStopped):
+    """A rule over a round's figures wants the round set aside."""

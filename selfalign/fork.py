@@ -11,8 +11,9 @@ from selfalign.config import RunConfig, load_config
 from selfalign.disk import kept
 from selfalign.durable import sync, write_atomic
 from selfalign.errors import ConfigError, StageFailed
-from selfalign.history import begun_stages, check_finished, list_of_branches
+from selfalign.history import check_finished, list_of_branches
 from selfalign.progress import Reporter
+from selfalign.rounds import begun_stages
 from selfalign.store.branches import freeze_rounds, move_to_branch
 from selfalign.store.store import Store, copy_store
 from selfalign.workspace import Workspace

@@ -6,20 +6,22 @@ Nothing is thrown away here: rows move to a branch in one transaction, checkpoin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import selfalign
-from selfalign.changes import explain, in_words, stale_stages
+from selfalign.changes import explain, stale_stages
 from selfalign.config import RunConfig, validate_config
 from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.failpoints import reach
-from selfalign.rounds import STAGES, begin_round, end_round, fingerprint, stages_of
+from selfalign.rounds import begin_round, begun_stages, end_round, fingerprint, rounds_left, stages_of
+from selfalign.stages import gate
 from selfalign.stages.context import RunContext
 from selfalign.stages.reuse import take_over
-from selfalign.store.branches import Branch, Place, Reason, freeze_rounds, move_to_branch
+from selfalign.stages.set_aside import go_back
+from selfalign.store.branches import Branch, Place, freeze_rounds, in_words
 from selfalign.store.store import Store
 
 #: What to do with stages that the present config would make differently.
@@ -34,6 +36,7 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
     Raises:
         ConfigError: stages were made with other settings, and neither ``on_change`` nor ``ask`` says what to do.
         StoreError: the store is foreign, corrupt or from a newer version.
+        GateStopped: the next round was rolled back by its gate, and would be the same again.
     """
     config, store = context.config, context.store
     store.create()
@@ -57,10 +60,23 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
     store.insert([start_event(here)])
     context.workspace.save_config(config)
     reach("run_recorded")
+    _refuse_to_repeat(context)
+
+
+def _refuse_to_repeat(context: RunContext) -> None:
+    left, begun = rounds_left(context), {round for round, _ in begun_stages(context.store)}
+    if left and left[0] > 0 and left[0] not in begun:
+        gate.refuse_to_repeat(context, left[0])
 
 
 def _settle(context: RunContext, on_change: OnChange, ask: Ask | None) -> None:
     stale = stale_stages(context)
+    idle = _gates_to_drop(context)
+    if all(name == "gate" for _, name in stale) and on_change != "keep":
+        # Decisions over figures that stand: made anew in a moment, so nobody is asked.
+        if redone := sorted({*stale, *idle}):
+            go_back(context, redone, "config", "other gates")
+        return
     if not stale:
         return
     what = explain(context, stale)
@@ -81,21 +97,16 @@ def _settle(context: RunContext, on_change: OnChange, ask: Ask | None) -> None:
         go_back(context, stale, "config", what)
 
 
+def _gates_to_drop(context: RunContext) -> list[Place]:
+    """Gates that did not let the run go on, where today's config has none."""
+    if context.config.gates:
+        return []
+    rows = context.store.query("select round from stages where stage = 'gate' and status <> 'done'").to_pylist()
+    return [(row["round"], "gate") for row in rows]
+
+
 def _answer(said: str) -> OnChange:
     return "branch" if said == "branch" else "keep" if said == "keep" else "refuse"
-
-
-def go_back(context: RunContext, stages: Sequence[Place], reason: Reason, detail: str) -> str:
-    """Move the rows of ``stages`` to a new branch; returns its name."""
-    begun = context.store.get_run()
-    config = begun["config"] if begun else "{}"
-    with context.store.write() as transaction:
-        branch = move_to_branch(transaction, stages, reason, detail, config)
-        reach("branch_moved")
-    reach("branch_made")
-    context.forget()
-    context.reporter.note(f"{in_words(stages)}: set aside as branch {branch}")
-    return branch
 
 
 def discard_after(context: RunContext, round: int) -> str | None:
@@ -117,13 +128,6 @@ def check_finished(store: Store, run: Path, round: int, option: str) -> None:
     if round not in done:
         known = f"finished are rounds {min(done)} to {max(done)}" if done else "none is finished"
         raise ConfigError(f"{option} {round}: {run} has no finished round {round}; {known}")
-
-
-def begun_stages(store: Store) -> list[Place]:
-    """Every stage that the store knows, in the order of running, whatever today's config says."""
-    rows = store.query("select distinct round, stage from stages").to_pylist()
-    known = {(row["round"], row["stage"]) for row in rows}
-    return sorted(known, key=lambda place: (place[0], STAGES.index(place[1])))
 
 
 def list_of_branches(store: Store) -> list[Branch]:

@@ -16,6 +16,7 @@ from selfalign.types import (
     Candidate,
     Completion,
     CompletionExample,
+    Decision,
     Evaluation,
     Exercise,
     GenerationRequest,
@@ -198,3 +199,28 @@ class Evaluator(Protocol):
     name: str
 
     def evaluate(self, data: EvaluationInput) -> list[Evaluation]: ...
+
+
+@dataclass(frozen=True)
+class GateInput:
+    """What a gate looks at when a round is over."""
+
+    round: int
+    #: every figure of rounds 0 ... ``round``
+    evaluations: Sequence[Evaluation]
+    #: round -> (training prompts that gave a pair, training prompts)
+    yields: Mapping[int, tuple[int, int]]
+
+    def figure(self, metric: str, split: str = "held_out", round: int | None = None) -> Evaluation | None:
+        """A figure with a value, of this round by default; None where it was not measured."""
+        wanted = (self.round if round is None else round, metric, split)
+        found = [e for e in self.evaluations if (e.round, e.metric, e.split) == wanted and e.value is not None]
+        return found[0] if found else None
+
+
+class Gate(Protocol):
+    """Pure: figures in, decisions out. Its ``Config`` is a gates.settings.GateSettings, which says what follows."""
+
+    name: str
+
+    def decide(self, data: GateInput) -> Sequence[Decision]: ...

@@ -15,7 +15,7 @@ from typing import Any
 
 from selfalign.errors import ConfigError
 
-KINDS = ("engine", "prompts", "judge", "pair", "train", "evaluate")
+KINDS = ("engine", "prompts", "judge", "pair", "train", "evaluate", "gate")
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,31 @@ _BUILTIN = (
         "how far training moved chosen and rejected answers",
         "Razin et al., arXiv 2410.08847",
     ),
+    Plugin(
+        "gate",
+        "judge_accuracy",
+        "selfalign.gates.judge_accuracy:JudgeAccuracyGate",
+        "the judge tells better from worse, measured on the gold set",
+    ),
+    Plugin(
+        "gate",
+        "pass_rate",
+        "selfalign.gates.pass_rate:PassRateGate",
+        "the pass rate does not fall beyond noise, against the previous round and M0",
+    ),
+    Plugin(
+        "gate", "length", "selfalign.gates.length:LengthGate", "answers do not grow too fast, in a round and in total"
+    ),
+    Plugin(
+        "gate",
+        "displacement",
+        "selfalign.gates.displacement:DisplacementGate",
+        "training does not push chosen answers down",
+        "Razin et al., arXiv 2410.08847",
+    ),
+    Plugin("gate", "yield", "selfalign.gates.pair_yield:YieldGate", "enough prompts give a pair"),
+    Plugin("gate", "saturation", "selfalign.gates.saturation:SaturationGate", "the last rounds improved something"),
+    Plugin("gate", "figure", "selfalign.gates.figure:FigureGate", "any figure, or a bound of it, lies within limits"),
 )
 
 _plugins: dict[tuple[str, str], Plugin] = {(p.kind, p.name): p for p in _BUILTIN}

@@ -1,8 +1,8 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate
+    round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate -> gate
     round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
-              -> evaluate -> calibrate
+              -> evaluate -> calibrate -> gate
 
 Stages in brackets are left out unless the config asks for them. A round that teaches the judge has ``lessons`` in
 place of ``pair``, and its candidates are only verified.
@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
+from selfalign import control
 from selfalign.config import RunConfig
 from selfalign.disk.retention import apply_retention
+from selfalign.errors import GateRollsBack
 from selfalign.failpoints import reach
 from selfalign.stages import (
     calibrate,
@@ -25,6 +27,7 @@ from selfalign.stages import (
     compare,
     drift,
     evaluate,
+    gate,
     generate,
     judge,
     lessons,
@@ -37,10 +40,12 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.ledger import StageOutcome, run_stage
 from selfalign.store.branches import Place
+from selfalign.store.store import Store
 
 _MODULES: dict[str, ModuleType] = {
     "prompts": prompts, "judge": judge, "pair": pair, "lessons": lessons, "train": train, "log_ratio": log_ratio,
     "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate, "calibrate": calibrate,
+    "gate": gate,
 }  # fmt: skip
 _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare", "drift", "capability", "calibrate")
 
@@ -48,10 +53,10 @@ _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare",
 #: Every stage there is, in the order in which a round runs them.
 STAGES = (
     "prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "compare", "drift", "capability",
-    "evaluate", "calibrate",
+    "evaluate", "calibrate", "gate",
 )  # fmt: skip
 #: Of these round 0 has those that measure M_0.
-_MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate")
+_MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate", "gate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
@@ -61,7 +66,7 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     wanted = {
         "prompts": round == 0 or candidates, "generate": candidates, "judge": candidates, "pair": not teaches,
         "lessons": teaches, "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
-        "capability": settings.capability, "calibrate": calibrate.enabled(config),
+        "capability": settings.capability, "calibrate": calibrate.enabled(config), "gate": config.gates,
     }  # fmt: skip
     return [name for name in (STAGES if round else _MEASURE) if wanted.get(name, True)]
 
@@ -90,6 +95,8 @@ def takes(round: int, name: str) -> list[Place]:
         "capability": [(round, "train"), (0, "capability")] if round else [],
         "evaluate": [(round, "answer"), *([(round, "train")] if round else [])],
         "calibrate": [(round, "train")] if round else [],
+        # Whatever makes figures, whichever of these the config has.
+        "gate": [*((round, stage) for stage in STAGES if stage != "gate"), (round - 1, "gate")],
     }[name]
 
 
@@ -101,11 +108,17 @@ def fingerprint(context: RunContext, round: int, name: str) -> str:
     """
     if name in ("generate", "answer"):
         return generate.fingerprint(context, round, _sampling(context, round, name))
+    if name == "gate":
+        return gate.fingerprint(context, round, [stage for stage in stages_of(round, context.config) if stage != name])
     return str(_MODULES[name].fingerprint(context, round))
 
 
 def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome | None:
-    """Run one stage unless it is done; returns None where there was nothing to do."""
+    """Run one stage unless it is done; returns None where there was nothing to do.
+
+    Raises:
+        GateStopped: a rule over the round's figures ends the run; where it rolls the round back, that is done.
+    """
     if _frozen(context, round):
         return None
     identity = fingerprint(context, round, name)
@@ -117,11 +130,21 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
         return outcome
 
     work = holding_device(context, body) if name in _HOLD_A_MODEL else body
-    return run_stage(context, round, name, identity, work)
+    try:
+        return run_stage(context, round, name, identity, work)
+    except GateRollsBack as found:
+        made = [place for place in begun_stages(context.store) if place[0] == round]
+        raise gate.roll_back(context, round, made, found) from None
 
 
 def _sampling(context: RunContext, round: int, name: str) -> generate.Sampling:
     return (generate.training_candidates if name == "generate" else generate.held_out_answers)(context, round)
+
+
+def held(context: RunContext, round: int) -> str | None:
+    """Why ``round`` may not go on now, for people (pause, approval, a gate that asks); None if it may."""
+    asked = gate.asked(context, round - 1) if round else None
+    return control.held(context.workspace, round, needs_approval=context.config.execution.approve, asked=asked)
 
 
 def begin_round(context: RunContext, round: int) -> None:
@@ -158,6 +181,13 @@ def rounds_left(context: RunContext) -> list[int]:
         if round not in kept
         and (round not in finished or any((round, name) not in done for name in stages_of(round, context.config)))
     ]
+
+
+def begun_stages(store: Store) -> list[Place]:
+    """Every stage that the store knows, in the order of running, whatever today's config says."""
+    rows = store.query("select distinct round, stage from stages").to_pylist()
+    known = {(row["round"], row["stage"]) for row in rows}
+    return sorted(known, key=lambda place: (place[0], STAGES.index(place[1])))
 
 
 def _status(context: RunContext, round: int) -> str | None:

@@ -378,6 +378,25 @@ class CompletionExample:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a gate's rule says of one figure of a round.
+
+    ``not_applicable``: there is no such figure, or it cannot tell. ``threshold`` is what the figure was held against;
+    ``reason`` ends a sentence that begins with the figure, and ``remedy`` says what a person can do about it.
+    """
+
+    figure: str
+    verdict: Literal["pass", "fail", "not_applicable"]
+    reason: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    threshold: float | None = None
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """``metrics`` are final figures, ``history`` one mapping per logged step."""
 

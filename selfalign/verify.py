@@ -102,7 +102,8 @@ def _initial(run: Mapping[str, Any]) -> Path | None:
 def _expected_stages(query: Query, run: Mapping[str, Any]) -> dict[int, Sequence[str]]:
     """Stages of each round by the run's config; a round kept from another config says itself what it had."""
     try:
-        config = validate_config(json.loads(run["config"]), "the run's config")
+        # A version without gates made no such stage.
+        config = validate_config({"gates": [], **json.loads(run["config"])}, "the run's config")
     except ConfigError:  # written by a version with other settings, or with a plug-in that is not installed here
         return {}
     own = query("SELECT round FROM rounds WHERE NOT coalesce(frozen, false)", ())["round"].to_pylist()

@@ -75,6 +75,7 @@ def _counts() -> Iterator[Rule]:
         made = f"SELECT round, count(*) AS n FROM evaluations WHERE {figures_of(stage)} GROUP BY round"
         # Figures may be added beside those of the stage.
         yield _count_rule(stage, made, "<")
+    yield _count_rule("gate", "SELECT round, count(*) AS n FROM events WHERE stage = 'gate' GROUP BY round")
 
 
 def _count_rule(stage: str, made: str, wrong: str = "<>") -> Rule:

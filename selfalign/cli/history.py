@@ -41,10 +41,10 @@ def rollback(
 
     Example: [cyan]selfalign rollback runs/quickstart b1[/cyan]
     """
-    from selfalign.changes import in_words
     from selfalign.history import roll_back
     from selfalign.progress import ConsoleReporter
     from selfalign.session import held
+    from selfalign.store.branches import in_words
 
     workspace = Workspace.existing(run)
     with held(workspace, workspace.load_config(), ConsoleReporter()) as context:

@@ -6,6 +6,7 @@ A stage owns the rows it made (:func:`_owned`). Moving a stage takes them from `
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,14 @@ def figures_of(stage: str) -> str:
     return f"metric IN ({listed})" if stage in FIGURES_OF else f"metric NOT IN ({listed}) AND NOT {_ON_GOLD}"
 
 
+def in_words(stages: Sequence[Place]) -> str:
+    """``round 1 judge, pair; round 2 generate``."""
+    by_round: dict[int, list[str]] = defaultdict(list)
+    for round, name in stages:
+        by_round[round].append(name)
+    return "; ".join(f"round {round} {', '.join(names)}" for round, names in sorted(by_round.items()))
+
+
 def _owned(stage: str) -> list[tuple[str, str]]:
     """(table, condition with the round as $round) of everything a stage writes, in an order that can be deleted."""
     train, held_out = (
@@ -87,6 +96,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
             ("evaluations", figures_of("evaluate")),
         ],
         "calibrate": [("gold_judgements", "true"), ("evaluations", figures_of("calibrate"))],
+        "gate": [],
     }
     found = [*own[stage], ("events", f"stage = '{stage}'"), ("stages", f"stage = '{stage}'")]
     return [(table, f"round = $round AND ({condition})") for table, condition in found]

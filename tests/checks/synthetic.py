@@ -33,8 +33,12 @@ def make_run(folder: Path, prompts: int, *, text: str = "words of an answer", ba
     store = Store(workspace.store_path)
     store.create()
     config = validate_config(
-        {"name": "made", "seed": 11, "model": str(m0.resolve()), "rounds": 1, "calibrate": {"enabled": "never"}}, "made"
-    )
+        {
+            "name": "made", "seed": 11, "model": str(m0.resolve()), "rounds": 1, "calibrate": {"enabled": "never"},
+            "gates": [],
+        },
+        "made",
+    )  # fmt: skip
     store.put_run(
         "made", seed=11, config=json.dumps(config.snapshot()), config_hash=config.config_hash(), environment="{}",
         version="0",

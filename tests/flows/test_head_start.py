@@ -29,8 +29,7 @@ class Rounds:
         self.errors: dict[Place, BaseException] = {}
         self.stop = threading.Event()
         self.context: Any = SimpleNamespace(
-            config=SimpleNamespace(execution=SimpleNamespace(approve=False)),
-            workspace=None,
+            config=None,
             launcher=SimpleNamespace(started=True),
             stop=self.stop,
         )
@@ -39,7 +38,7 @@ class Rounds:
         patch.setattr(module, "begin_round", lambda context, round: None)
         patch.setattr(module, "end_round", lambda context, round: self.ended.append(round))
         patch.setattr(module, "run_round_stage", self.run)
-        patch.setattr(module.control, "held", lambda workspace, round, needs_approval: self.held)
+        patch.setattr(module, "held", lambda context, round: self.held)
 
     def run(self, context: Any, round: int, name: str) -> None:
         place = (round, name)

@@ -1,0 +1,158 @@
+"""Gates over whole runs: a run that is stopped, one that is rolled back, and what the next start makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from selfalign.config import load_config
+from selfalign.errors import GateStopped
+from selfalign.pairing.max_min import MaxMinBuilder
+from selfalign.progress import Silent
+from selfalign.registry import Plugin, register
+from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
+from selfalign.session import session
+from selfalign.types import Pairing, ScoredGroup
+from selfalign.verify import verify
+from selfalign.workspace import Workspace
+from tests.e2e.project import Project
+
+
+def one_error(done: Any, code: int = 1) -> str:
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return str(line)
+
+
+def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Project) -> None:
+    # The share of checked prompts never exceeds 1, so that this rule always fails.
+    never = {"id": "figure", "metric": "pass_rate_strict", "min": 2}
+    project.write(rounds=1, gates=[{**never, "action": "stop"}])
+    first = one_error(project.selfalign("run", "run.yaml"))
+    assert "round 0: gate figure: pass_rate_strict" in first
+    assert "--set gates.0.action=continue" in first
+    assert project.sql("select * from candidates where split = 'train'") == [], "it stops before the expensive work"
+    stages = project.sql("select round, stage, status from stages order by started_at")
+    assert [(row["stage"], row["status"]) for row in stages][-1] == ("gate", "failed")
+    again = one_error(project.selfalign("resume", "runs/tiny"))
+    assert again == first
+
+    # Other gates need no --on-change: nothing but decisions is made anew.
+    project.write(rounds=1, gates=[{**never, "action": "roll_back", "from_round": 1}])
+    rolled = one_error(project.selfalign("run", "run.yaml"))
+    assert "round 1 is rolled back" in rolled or "the round is rolled back" in rolled
+    (branch,) = project.sql("select branch, from_round, from_stage from branches where reason = 'rollback'")
+    assert (branch["from_round"], branch["from_stage"]) == (1, "prompts")
+    assert f"branch {branch['branch']}" in rolled
+    assert project.sql("select round from rounds") == [{"round": 0}]
+    assert project.sql("select count(*) > 0 kept from all_pairs where branch is not null") == [{"kept": True}]
+    assert project.sql("select rule, done from gate_decisions where verdict = 'fail' and round = 1") == [
+        {"rule": "figure", "done": "roll_back"}
+    ]
+    clean = project.selfalign("verify", "runs/tiny")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert project.selfalign("status", "runs/tiny").returncode == 0
+    assert branch["branch"] in project.selfalign("branches", "runs/tiny").stdout
+
+    same = one_error(project.selfalign("run", "run.yaml"))
+    assert "nothing that it is made of has changed" in same
+    assert project.sql("select round from rounds") == [{"round": 0}]
+    begun = (project.folder / "trace.log").read_text().count("batch_begun")
+    on = project.selfalign("run", "run.yaml", "--set", "gates.0.action=continue")
+    assert on.returncode == 0, on.stderr
+    assert "warning: round 1: gate figure" in on.stderr
+    assert (project.folder / "trace.log").read_text().count("batch_begun") == begun, "the round is taken back"
+    assert [row["model"] for row in project.sql("select model from round_summary order by round")] == ["M0", "M1"]
+    assert project.selfalign("verify", "runs/tiny").returncode == 0
+
+
+class Sabotaged(MaxMinBuilder):
+    """Pairs as they should be in round 1; from then on the worse answer is the chosen one."""
+
+    name = "sabotaged"
+
+    class Config(MaxMinBuilder.Config):
+        id: Literal["sabotaged"] = "sabotaged"  # type: ignore[assignment]
+
+    def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing:
+        found = super().build(groups, round)
+        return found if round == 1 else Pairing(tuple(map(_inverted, found.pairs)), found.unpaired)
+
+
+def _inverted(pair: Any) -> Any:
+    return replace(
+        pair, chosen_id=pair.rejected_id, rejected_id=pair.chosen_id, chosen_score=pair.rejected_score,
+        rejected_score=pair.chosen_score, margin=-pair.margin,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sabotage() -> Iterator[None]:
+    register(Plugin("pair", "sabotaged", f"{__name__}:Sabotaged", "inverted labels from round 2 on"))
+    yield
+    from selfalign import registry
+
+    registry._plugins.pop(("pair", "sabotaged"))
+
+
+def _prompts(what: str, things: Sequence[str]) -> str:
+    # What one token decides is learned, and unlearned, in a few steps.
+    rule = {"instruction_id_list": ["keywords:letter_frequency"],
+            "kwargs": [{"letter": "e", "let_frequency": 1, "let_relation": "at least"}]}  # fmt: skip
+    return "\n".join(json.dumps({"text": f"{what} {thing}.", **rule}) for thing in things)
+
+
+def test_inverted_labels_are_detected_and_rolled_back(tmp_path: Path, tiny_model: Path, sabotage: None) -> None:
+    project = Project(tmp_path / "project", tiny_model, None)
+    path = project.write(
+        prompts={
+            "per_round": 40,
+            "sources": [{"id": "jsonl", "path": "train.jsonl"}],
+            "held_out": [{"id": "jsonl", "path": "held.jsonl"}],
+        },
+        generate={"candidates": 6, "temperature": 1.0, "top_p": 1.0, "max_tokens": 24,
+                  "engine": {"id": "transformers", "max_rows": 120}},
+        judge={"id": "verifier"},
+        pair={"id": "sabotaged"},
+        train={"id": "dpo", "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 4, "epochs": 3, "beta": 0.1},
+        evaluate={"temperature": 1.0, "log_ratio": False},
+        gates=[{"id": "judge_accuracy"}, {"id": "pass_rate"}],
+    )  # fmt: skip
+    (project.folder / "train.jsonl").write_text(
+        _prompts("Say something short about number", [str(i) for i in range(80)])
+    )
+    (project.folder / "held.jsonl").write_text(
+        _prompts(
+            "Describe for me in a few words the old town of", [f"{a}{b}ville" for a in "BCDFGHKLMN" for b in "aeiouy"]
+        )
+    )
+    with contextlib.chdir(project.folder):
+        settings = load_config(path)
+        with session(settings, Silent()) as context, pytest.raises(GateStopped) as stopped:
+            for round in rounds_left(context):
+                begin_round(context, round)
+                for name in stages_of(round, context.config):
+                    run_round_stage(context, round, name)
+                end_round(context, round)
+        with pytest.raises(GateStopped, match="nothing that it is made of"), session(settings, Silent()):
+            pass
+    assert "round 2: gate pass_rate: pass_rate_delta_vs_previous -" in str(stopped.value)
+    assert "the run stands at M1" in str(stopped.value)
+    rates = project.sql(
+        "select branch, round, value from all_evaluations where metric = 'pass_rate_strict' order by round"
+    )
+    assert [(row["branch"], row["round"]) for row in rates] == [(None, 0), (None, 1), ("b1", 2)]
+    assert rates[1]["value"] > rates[0]["value"], "the sound round is kept, and was worth it"
+    assert project.sql("select count(*) > 0 n from all_pairs where branch = 'b1' and margin < 0") == [{"n": True}]
+    missing = project.sql(
+        "select distinct round, verdict from gate_decisions where rule = 'judge_accuracy' order by round"
+    )
+    assert [row["verdict"] for row in missing] == ["not_applicable"] * 3, "the verifier is not measured"
+    assert verify(Workspace(project.workspace)).findings == ()

@@ -210,6 +210,8 @@ class GateInput:
     evaluations: Sequence[Evaluation]
     #: round -> (training prompts that gave a pair, training prompts)
     yields: Mapping[int, tuple[int, int]]
+    #: whether the judge's word counts in the next round: not where that one teaches the judge
+    judges_next: bool = True
 
     def figure(self, metric: str, split: str = "held_out", round: int | None = None) -> Evaluation | None:
         """A figure with a value, of this round by default; None where it was not measured."""

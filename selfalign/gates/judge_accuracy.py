@@ -33,7 +33,9 @@ class JudgeAccuracyGate:
         self.config = config
 
     def decide(self, data: GateInput) -> list[Decision]:
-        """See protocols.Gate. A judge that was not measured is not applicable."""
+        """See protocols.Gate. A judge that was not measured is not applicable; before it is taught nothing is said."""
+        if not data.judges_next:
+            return []
         found = data.figure(_METRIC, self.config.split)
         if found is None:
             return [missing(_METRIC, f"was not measured on {self.config.split}")]

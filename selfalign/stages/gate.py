@@ -32,7 +32,10 @@ def fingerprint(context: RunContext, round: int, before: Sequence[str]) -> str:
     places = [*((round, name) for name in before), (round - 1, "gate")]
     records = [context.store.stage(*place) for place in places]
     made = [record.fingerprint if record and record.status == "done" else None for record in records]
-    return content_id("gate", made, [settings.model_dump(mode="json") for settings in context.config.gates])
+    teaches_next = ["teaches next"] if context.config.teaches(round + 1) else []
+    return content_id(
+        "gate", made, *teaches_next, [settings.model_dump(mode="json") for settings in context.config.gates]
+    )
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
@@ -78,6 +81,7 @@ def _figures(context: RunContext, round: int) -> GateInput:
         round,
         context.store.rows(Evaluation, "round <= ?", (round,)),
         {row["round"]: (row["paired"] or 0, row["prompts"]) for row in yields},
+        judges_next=not context.config.teaches(round + 1),
     )
 
 

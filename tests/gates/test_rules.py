@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,11 @@ def test_a_judge_must_be_better_than_chance_beyond_noise(value: float, low: floa
     high = None if low is None else 2 * value - low
     found = figure("judge_pairwise_accuracy", value, low, high, split="gold_test", round=0)
     assert verdicts("judge_accuracy", measured(found, round=0)) == [verdict]
+
+
+def test_before_it_is_taught_a_judge_need_not_be_better_than_chance() -> None:
+    found = figure("judge_pairwise_accuracy", 0.5, 0.4, 0.6, split="gold_test")
+    assert verdicts("judge_accuracy", replace(measured(found), judges_next=False)) == []
 
 
 def test_a_judge_is_held_to_its_own_split_and_limit() -> None:

@@ -34,7 +34,8 @@ def test_methods_lists_every_kind_and_parses_as_json() -> None:
     assert {"engine", "prompts", "judge", "pair", "train", "evaluate", "gate"} == {entry["kind"] for entry in found}
     assert all(entry["summary"] for entry in found)
     only = json.loads(selfalign("methods", "--kind", "judge", "--json").stdout)
-    assert {"verifier", "rubric_votes", "rubric_logits", "weighted"} == {entry["name"] for entry in only}
+    assert {entry["kind"] for entry in only} == {"judge"}
+    assert {"verifier", "rubric_votes", "rubric_logits", "weighted", "pairwise"} <= {entry["name"] for entry in only}
     assert selfalign("methods", "--kind", "nothing").returncode == 2
 
 

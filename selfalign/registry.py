@@ -67,6 +67,12 @@ _BUILTIN = (
         "rubric read from logits as an expected score, one forward pass",
         "G-Eval, arXiv 2303.16634",
     ),
+    Plugin(
+        "judge",
+        "openai",
+        "selfalign.judges.openai_chat:OpenAIJudge",
+        "rubric answered by a model behind any OpenAI-compatible endpoint, by votes or top log-probabilities",
+    ),
     Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge", "weighted mean of several judges on [0, 1]"),
     Plugin(
         "pair",

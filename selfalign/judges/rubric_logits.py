@@ -59,7 +59,7 @@ class RubricLogitsJudge:
         self.config = config
         self._context = context
         self._rubric = load_rubric(context, config.rubric)
-        self._values = _values(self._rubric)
+        self._values = choice_values(self._rubric)
         self.score_range = (min(self._values), max(self._values))
         self.judge_hash = content_id("judge", self.name, self._rubric.hash, config.min_mass)
 
@@ -108,7 +108,8 @@ class RubricLogitsJudge:
         return max(len(choice.encode()) for choice in self._rubric.choices)
 
 
-def _values(rubric: Template) -> tuple[float, ...]:
+def choice_values(rubric: Template) -> tuple[float, ...]:
+    """The numbers that the rubric's choices are; raises PromptFileError where they are none."""
     try:
         values = tuple(float(choice) for choice in rubric.choices)
     except ValueError:

@@ -75,6 +75,13 @@ _BUILTIN = (
     ),
     Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge", "weighted mean of several judges on [0, 1]"),
     Plugin(
+        "judge",
+        "jury",
+        "selfalign.judges.jury:JuryJudge",
+        "several judges or models: mean, median or majority, weighted by calibration, disagreement kept",
+        "PoLL, arXiv 2404.18796",
+    ),
+    Plugin(
         "pair",
         "max_min",
         "selfalign.pairing.max_min:MaxMinBuilder",

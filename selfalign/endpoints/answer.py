@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 #: Logarithms of probabilities are at most 0, but for rounding.
 _LARGEST = 1e-3
 

@@ -82,6 +82,13 @@ _BUILTIN = (
         "PoLL, arXiv 2404.18796",
     ),
     Plugin(
+        "judge",
+        "reward_model",
+        "selfalign.judges.reward_model:RewardModelJudge",
+        "a trained reward model's reward, put on [0, 1]",
+        "InstructGPT, arXiv 2203.02155",
+    ),
+    Plugin(
         "pair",
         "max_min",
         "selfalign.pairing.max_min:MaxMinBuilder",

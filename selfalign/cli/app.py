@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import disk, history, inspect, schedule, setup, sql, start, verify
+from selfalign.cli import disk, history, inspect, reward, schedule, setup, sql, start, verify
 
 app = typer.Typer(
     name="selfalign",
@@ -43,6 +43,7 @@ app.command()(schedule.approve)
 app.command()(inspect.status)
 app.command()(sql.sql)
 app.command()(verify.verify)
+app.command()(reward.reward)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

@@ -22,7 +22,7 @@ from selfalign.judges.members import Member, Members, MemberVote, failure_of, me
 from selfalign.judges.rows import row
 from selfalign.judges.weighted import weighted_mean
 from selfalign.protocols import JudgeContext
-from selfalign.types import JudgeItem, Judgement
+from selfalign.types import JudgeItem, Judgement, Outcome
 
 #: Scores that differ by less are the same opinion.
 _ROUNDING = 1e-9
@@ -110,12 +110,12 @@ class JuryJudge:
         self,
         item: JudgeItem,
         votes: Sequence[MemberVote],
-        failure: Any,
+        failure: Outcome | None,
         score: float | None,
         spread: Disagreement | None,
     ) -> Judgement:
         detail: dict[str, Any] = {"members": [vote.detail() for vote in votes]}
-        outcome = failure or "ok"
+        outcome: Outcome = failure or "ok"
         if not any(vote.applies for vote in votes):
             detail["reason"] = "no member applies"
         elif failure is None and score is None:

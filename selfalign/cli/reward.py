@@ -37,9 +37,8 @@ def reward(
     workspace = Workspace.existing(run)
     context = RunContext(workspace.load_config(), workspace, Store(workspace.store_path), Silent())
     result = reward_from_run(context, output, _settings(set_ or []), rounds=rounds, from_round=from_round)
-    low, high = (None, None)
-    if result.accuracy is not None:
-        low, high = wilson(round(result.accuracy * result.n_held_out), result.n_held_out)
+    interval = wilson(round((result.accuracy or 0.0) * result.n_held_out), result.n_held_out)
+    low, high = interval.low, interval.high
     if json_:
         figures = {key: value for key, value in asdict(result).items() if key != "history"}
         print(json.dumps({"output": str(output), **figures, "accuracy_low": low, "accuracy_high": high}))

@@ -16,7 +16,7 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 COMMANDS = (
-    "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "verify", "plan", "init", "methods", "models fetch",
+    "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "verify", "reward", "plan", "init", "methods", "models fetch",
     "gc", "checkpoints list", "checkpoints restore",
 )  # fmt: skip
 
@@ -34,7 +34,9 @@ def test_methods_lists_every_kind_and_parses_as_json() -> None:
     assert {"engine", "prompts", "judge", "pair", "train", "evaluate"} == {entry["kind"] for entry in found}
     assert all(entry["summary"] for entry in found)
     only = json.loads(selfalign("methods", "--kind", "judge", "--json").stdout)
-    assert {"verifier", "rubric_votes", "rubric_logits", "weighted"} == {entry["name"] for entry in only}
+    assert {"verifier", "rubric_votes", "rubric_logits", "weighted", "openai", "jury", "reward_model"} <= {
+        entry["name"] for entry in only
+    }
     assert selfalign("methods", "--kind", "nothing").returncode == 2
 
 

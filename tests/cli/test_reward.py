@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from selfalign.config import validate_config
 from selfalign.identity import hash_weights
 from tests.checks.synthetic import make_run
 from tests.cli.test_commands import selfalign
@@ -10,6 +11,8 @@ from tests.cli.test_commands import selfalign
 
 def test_a_reward_model_from_a_runs_pairs(tmp_path: Path) -> None:
     run = make_run(tmp_path, prompts=30)
+    config = {"name": "made", "seed": 11, "model": str((tmp_path / "model").resolve()), "rounds": 1}
+    run.save_config(validate_config(config, "made"))
     done = selfalign("reward", "made", "--output", "rm", "--set", "held_out=0.4", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -55,6 +55,10 @@ class StageDied(StageFailed):
     """A stage's process was killed, ran out of memory or out of time: another attempt may do better."""
 
 
+class EndpointDown(StageDied):
+    """A model server gave no usable reply, however often it was asked: another attempt may do better."""
+
+
 class EmptyStage(StageFailed):
     """A stage yielded nothing that the next one could honestly use: the input or settings are at fault."""
 

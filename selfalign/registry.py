@@ -95,7 +95,27 @@ _BUILTIN = (
         "another judge's score with a length penalty or band",
         "RLHFlow, arXiv 2405.07863",
     ),
+    Plugin(
+        "judge",
+        "openai",
+        "selfalign.judges.openai_chat:OpenAIJudge",
+        "rubric answered by a model behind any OpenAI-compatible endpoint, by votes or top log-probabilities",
+    ),
     Plugin("judge", "weighted", "selfalign.judges.weighted:WeightedJudge", "weighted mean of several judges on [0, 1]"),
+    Plugin(
+        "judge",
+        "jury",
+        "selfalign.judges.jury:JuryJudge",
+        "several judges or models: mean, median or majority, weighted by calibration, disagreement kept",
+        "PoLL, arXiv 2404.18796",
+    ),
+    Plugin(
+        "judge",
+        "reward_model",
+        "selfalign.judges.reward_model:RewardModelJudge",
+        "a trained reward model's reward, put on [0, 1]",
+        "InstructGPT, arXiv 2203.02155",
+    ),
     Plugin(
         "pair",
         "max_min",

@@ -321,12 +321,17 @@ class Exercise:
 
 @dataclass(frozen=True)
 class ScoredCandidate:
-    """A candidate with its judge's mean over valid votes (None if too few)."""
+    """A candidate with its judge's mean over valid votes (None if too few).
+
+    ``votes`` are the single opinions behind the score by voter: a jury's members on [0, 1] by their judge_hash, or a
+    judge's own valid votes by number.
+    """
 
     candidate: Candidate
     score: float | None
     n_votes: int
     outcomes: Mapping[str, int]
+    votes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -348,11 +353,21 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
+class PairNote:
+    """What a builder did to a pair beyond its judge's scores: sides exchanged, another margin or weight."""
+
+    pair_id: str
+    reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Pairing:
-    """What a pair builder returns: nothing is dropped without a reason."""
+    """What a pair builder returns: nothing is dropped or changed without a reason."""
 
     pairs: tuple[Pair, ...]
     unpaired: tuple[Unpaired, ...]
+    notes: tuple[PairNote, ...] = ()
 
 
 @dataclass(frozen=True)

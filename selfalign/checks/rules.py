@@ -22,7 +22,10 @@ def _margins() -> Iterator[Rule]:
         "margin", "pairs",
         "SELECT pair_id AS row_id, round, NULL AS place, 'margin ' || margin || ' is not ' || chosen_score || ' - ' || "
         "rejected_score AS what FROM pairs "
-        "WHERE NOT abs(margin - (chosen_score - rejected_score)) <= 1e-9 * greatest(1.0, abs(chosen_score))",
+        "WHERE NOT abs(margin - (chosen_score - rejected_score)) <= 1e-9 * greatest(1.0, abs(chosen_score)) "
+        # A pair's margin may also be the mean of several votes' differences, as an event then says.
+        "AND NOT EXISTS (SELECT 1 FROM events e WHERE e.kind = 'pair_strength' AND e.subject_id = pair_id "
+        "AND abs(margin - (e.detail::JSON ->> 'mean')::DOUBLE) <= 1e-9)",
     )  # fmt: skip
     yield Rule(
         "same_candidate_twice", "pairs",

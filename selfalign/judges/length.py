@@ -15,10 +15,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from selfalign.config import Settings
 from selfalign.identity import content_id
 from selfalign.judges.comparisons import by_prompt, keep_together
+from selfalign.judges.members import most_common_failure
 from selfalign.judges.nested import judge_config
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
-from selfalign.judges.weighted import most_common_failure
 from selfalign.protocols import Judge, JudgeContext, TeachableJudge
 from selfalign.registry import find
 from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -44,13 +45,14 @@ def group(
     needed = judge.min_valid_votes
     own = [judgement for judgement in judgements if judgement.judge_hash == judge.judge_hash]
     scores = aggregate(own, judge.name, needed)
+    opinions = single_votes(own)
     members: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         members[candidate.prompt_id].append(candidate)
     return [
         ScoredGroup(
             prompt,
-            tuple(_scored(c, scores) for c in sorted(members[prompt.prompt_id], key=lambda c: c.sample_idx)),
+            tuple(_scored(c, scores, opinions) for c in sorted(members[prompt.prompt_id], key=lambda c: c.sample_idx)),
             judge.name,
         )
         for prompt in sorted(prompts, key=lambda p: p.prompt_id)
@@ -64,7 +66,28 @@ def _mean(votes: Sequence[Judgement], min_valid_votes: int) -> Votes:
     return Votes(score, len(valid), dict(sorted(Counter(vote.outcome for vote in votes).items())))
 
 
-def _scored(candidate: Candidate, scores: Mapping[str, Votes]) -> ScoredCandidate:
+def single_votes(judgements: Sequence[Judgement]) -> dict[str, dict[str, float]]:
+    """Candidate id -> voter -> score, as ScoredCandidate.votes; ``judgements`` are one judge's."""
+    votes: dict[str, dict[str, float]] = defaultdict(dict)
+    for judgement in judgements:
+        if judgement.outcome == "ok" and judgement.score is not None:
+            members = _members(judgement)
+            votes[judgement.candidate_id] |= members or {f"vote {judgement.sample_idx}": judgement.score}
+    return votes
+
+
+def _members(judgement: Judgement) -> dict[str, float]:
+    """What members said, by a composite judge's row (members.MemberVote.detail)."""
+    if '"members":' not in judgement.detail:
+        return {}
+    members = json.loads(judgement.detail).get("members")
+    return {m["judge_hash"]: m["on_unit"] for m in members if m.get("on_unit") is not None} if members else {}
+
+
+def _scored(
+    candidate: Candidate, scores: Mapping[str, Votes], opinions: Mapping[str, Mapping[str, float]]
+) -> ScoredCandidate:
     votes = scores.get(candidate.candidate_id, Votes(None, 0, {}))
     outcomes: dict[str, int] = {outcome: count for outcome, count in votes.outcomes.items()}  # noqa: C416
-    return ScoredCandidate(candidate, votes.score, votes.n_votes, outcomes)
+    single = opinions.get(candidate.candidate_id, {})
+    return ScoredCandidate(candidate, votes.score, votes.n_votes, outcomes, dict(single))

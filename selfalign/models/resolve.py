@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.errors import ModelError
-from selfalign.models.embedded import EMBEDDED_NAME, cache_root, fetch, is_complete
+from selfalign.models.embedded import EMBEDDED_NAME, fetch, is_complete
+from selfalign.user_cache import cache_root
 
 #: Names that mean the embedded default model.
 _EMBEDDED_NAMES = (EMBEDDED_NAME, "embedded")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from selfalign.config import Settings
 from selfalign.identity import content_id
+from selfalign.pairing.by_strength import apply
+from selfalign.pairing.strength import StrengthSettings, shared_differences
 from selfalign.types import Pair, Pairing, ScoredCandidate, ScoredGroup, Unpaired
 
 #: Means of the same votes may differ in the last bits: 0.6 - 0.5 is a margin of 0.1.
@@ -20,7 +22,8 @@ class MaxMinBuilder:
 
     Candidates without a score take no part. Among equal scores the lower ``sample_idx`` wins on both
     sides. A prompt without a pair has one of these reasons, the first that holds: too_few_candidates,
-    too_few_valid_votes, no_complete_candidate, tie, margin_below_minimum, identical_texts, length_ratio.
+    too_few_valid_votes, no_complete_candidate, tie, margin_below_minimum, identical_texts, length_ratio; with
+    ``strength`` also too_few_shared_votes and weak_preference.
     """
 
     name = "max_min"
@@ -32,6 +35,15 @@ class MaxMinBuilder:
             None, gt=0, description="no pair where chosen has more than this many times the tokens of rejected"
         )
         complete_only: bool = Field(False, description="never choose an answer that was cut off at max_tokens")
+        strength: StrengthSettings | None = Field(
+            None, description="flip, drop, weigh and space pairs by how far several votes agree on them"
+        )
+
+        @model_serializer(mode="wrap")
+        def _without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+            # Ids and fingerprints hash this: a run that does not use strength keeps those it had before there was any.
+            data: dict[str, Any] = handler(self)
+            return {key: value for key, value in data.items() if key != "strength" or value is not None}
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -39,10 +51,15 @@ class MaxMinBuilder:
     def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing:
         """See protocols.PairBuilder; every group becomes one pair or one reason."""
         results = [self._pair(group, round) for group in groups]
-        return Pairing(
+        pairing = Pairing(
             tuple(result for result in results if isinstance(result, Pair)),
             tuple(result for result in results if isinstance(result, Unpaired)),
         )
+        if self.config.strength is None:
+            return pairing
+        votes = {c.candidate.candidate_id: c.votes for group in groups for c in group.candidates}
+        differences = {p.pair_id: shared_differences(votes[p.chosen_id], votes[p.rejected_id]) for p in pairing.pairs}
+        return apply(pairing, differences, self.config.strength)
 
     def _pair(self, group: ScoredGroup, round: int) -> Pair | Unpaired:
         valid = [(c.score, c) for c in group.candidates if c.score is not None]

@@ -37,6 +37,11 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
               canonical(dict(u.detail)))
         for u in pairing.unpaired
     ]  # fmt: skip
+    events += [
+        Event(content_id("pair_strength", round, builder.name, note.pair_id), round, "pair", "pair_strength",
+              note.pair_id, note.reason, canonical(dict(note.detail)))
+        for note in pairing.notes
+    ]  # fmt: skip
     context.store.insert([*pairing.pairs, *events])
     reasons = Counter(u.reason for u in pairing.unpaired)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none left out"

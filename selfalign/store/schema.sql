@@ -130,7 +130,7 @@ CREATE TABLE pairs (
     rejected_id VARCHAR NOT NULL, -- the worse candidate
     chosen_score DOUBLE NOT NULL, -- mean of the judge's valid votes
     rejected_score DOUBLE NOT NULL, -- mean of the judge's valid votes
-    margin DOUBLE NOT NULL, -- chosen_score - rejected_score
+    margin DOUBLE NOT NULL, -- chosen_score - rejected_score, or what an event pair_strength says
     judge VARCHAR NOT NULL, -- name of the judge that decided
     builder VARCHAR NOT NULL, -- registered name of the pair builder
     n_votes INTEGER NOT NULL, -- valid votes behind the two scores
@@ -186,7 +186,7 @@ CREATE TABLE events (
     event_id VARCHAR PRIMARY KEY, -- content hash of what happened
     round INTEGER, -- round, if it belongs to one
     stage VARCHAR, -- stage, if it belongs to one
-    kind VARCHAR NOT NULL, -- no_pair, back_off, guard, decision ...
+    kind VARCHAR NOT NULL, -- no_pair, pair_strength, back_off, guard, decision ...
     subject_id VARCHAR, -- row that it is about, if any
     message VARCHAR NOT NULL, -- for kind no_pair the reason
     detail VARCHAR NOT NULL, -- JSON object

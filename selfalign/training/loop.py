@@ -87,7 +87,7 @@ def arguments(config: TrainingSettings, n_rows: int, seed: int, scratch: Path) -
     }
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
+class StepReport(TrainerCallback):  # type: ignore[misc]
     """Passes each optimizer step's figures on."""
 
     def __init__(self, report: Report) -> None:
@@ -160,7 +160,7 @@ def run(
     states, guards_file = states_folder(scratch), scratch / f"guards-{fingerprint}.json"
     states.mkdir(parents=True, exist_ok=True)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
-    trainer.add_callback(_Progress(report))
+    trainer.add_callback(StepReport(report))
     trainer.add_callback(_CompleteStates(fingerprint, by_time=save_every == "auto"))
     guarded = _read_guards(guards_file)
     if guarded is None:

@@ -266,6 +266,15 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_a_margin_may_be_what_an_event_says(run: Workspace) -> None:
+    note = "INSERT INTO events (event_id, round, stage, kind, subject_id, message, detail) VALUES "
+    note += "('e', 1, 'pair', 'pair_strength', '{id}', 'kept', '{{\"mean\": 0.5}}')"
+    row = damage(run, "pairs", "UPDATE pairs SET margin = 0.5 WHERE pair_id = '{id}'", _NO_DIGEST, note)
+    assert ("margin", "pairs", row["id"]) not in names(verify(run, hashes=False).findings)
+    sql(run, "UPDATE pairs SET margin = 0.6 WHERE pair_id = '" + row["id"] + "'")
+    assert ("margin", "pairs", row["id"]) in names(verify(run, hashes=False).findings)
+
+
 def test_exit_codes_and_json(run: Workspace) -> None:
     done = command(str(run.path), cwd=run.path)
     assert done.returncode == 0, done.stderr + done.stdout

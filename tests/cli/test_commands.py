@@ -17,7 +17,7 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 COMMANDS = (
     "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "verify", "plan", "init", "methods", "models fetch",
-    "calibrate", "gc", "checkpoints list", "checkpoints restore",
+    "calibrate", "compare", "reward", "gc", "checkpoints list", "checkpoints restore",
 )  # fmt: skip
 
 
@@ -35,7 +35,10 @@ def test_methods_lists_every_kind_and_parses_as_json() -> None:
     assert all(entry["summary"] for entry in found)
     only = json.loads(selfalign("methods", "--kind", "judge", "--json").stdout)
     assert {entry["kind"] for entry in only} == {"judge"}
-    assert {"verifier", "rubric_votes", "rubric_logits", "weighted", "pairwise"} <= {entry["name"] for entry in only}
+    assert {
+        "verifier", "rubric_votes", "rubric_logits", "weighted", "pairwise", "reference", "critique", "length", "openai", "jury",
+        "reward_model",
+    } == {entry["name"] for entry in only}  # fmt: skip
     assert selfalign("methods", "--kind", "nothing").returncode == 2
 
 

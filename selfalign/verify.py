@@ -102,8 +102,9 @@ def _initial(run: Mapping[str, Any]) -> Path | None:
 def _expected_stages(query: Query, run: Mapping[str, Any]) -> dict[int, Sequence[str]]:
     """Stages of each round by the run's config; a round kept from another config says itself what it had."""
     try:
-        # A version without gates made no such stage.
-        config = validate_config({"gates": [], **json.loads(run["config"])}, "the run's config")
+        # A version that knew neither made no such stages.
+        older = {"gates": [], "calibrate": {"enabled": "never"}}
+        config = validate_config({**older, **json.loads(run["config"])}, "the run's config")
     except ConfigError:  # written by a version with other settings, or with a plug-in that is not installed here
         return {}
     own = query("SELECT round FROM rounds WHERE NOT coalesce(frozen, false)", ())["round"].to_pylist()

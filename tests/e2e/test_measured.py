@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from selfalign.evaluation import METRICS
-from selfalign.rounds import STAGES
 from selfalign.store.branches import FIGURES_OF
 from tests.e2e.project import Project
 
@@ -112,8 +111,9 @@ def test_compare_reads_two_rounds_and_writes_to_neither(measured: Project) -> No
 def test_a_kill_among_the_judgements_changes_nothing(measured: Project, tmp_path: Path, stage: str) -> None:
     """Ended with one batch committed, the stage judges the rest, and the tables equal the undisturbed run's."""
     reached = (measured.folder / "trace.log").read_text().splitlines()
-    order = [(0, name) for name in ("prompts", "answer", "capability", "evaluate")]
-    order += [(1, name) for name in STAGES]
+    order = [
+        (row["round"], row["stage"]) for row in measured.sql("select round, stage from stages order by started_at")
+    ]
     starts = [place for place, name in enumerate(reached) if name == "stage_started"]
     commits = reached[: starts[order.index((1, stage))]].count("batch_committed") + 1
     killed = Project(tmp_path / "killed", measured.model, measured.api)

@@ -49,7 +49,7 @@ class PassRateGate:
             return missing(metric, "was not measured")
         if found.high is None:
             return missing(metric, f"has no interval (n {found.n})")
-        limit = -self.config.tolerance
+        limit = 0.0 - self.config.tolerance  # never -0.0
         return decided(
             found, fails=found.high < limit and _p_value(found) < self.config.alpha, threshold=limit,
             reason=f"must not lie below {limit:g} beyond noise",

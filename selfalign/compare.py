@@ -20,8 +20,9 @@ from selfalign.protocols import JudgeContext
 from selfalign.stages.compare import Duel, figures, match
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
-from selfalign.stages.held_out_judge import build_judge, draw, item_key, job, needs_engine, votes
+from selfalign.stages.held_out_judge import build_judge, draw, item_key, job, votes
 from selfalign.stages.jobs import JobFolder
+from selfalign.stages.judge import needs_model
 from selfalign.stages.ledger import StageOutcome
 from selfalign.stages.supervise import carry_out
 from selfalign.store.arrow import from_table
@@ -89,7 +90,7 @@ def compare(
     found = _votes(context, settings, judgements)
     rates = figures(duels, found, derive_seed(config.seed, "compare", first.name, second.name) & 0xFFFFFFFF)
     return Comparison(
-        first.name, second.name, settings.judge.id, f"{first.workspace.path.name}:{by}" if needs_engine(settings.judge)
+        first.name, second.name, settings.judge.id, f"{first.workspace.path.name}:{by}" if needs_model(settings.judge)
         else "no model", rates["win_rate"], rates["lc_win_rate"], _pass_rates(context, duels), tuple(judgements),
     )  # fmt: skip
 
@@ -97,7 +98,7 @@ def compare(
 def _judge(context: RunContext, settings: WinRateSettings, duels: Sequence[Duel], by: int) -> list[Judgement]:
     if not duels:
         return []
-    model = context.model(by) if needs_engine(settings.judge) else None
+    model = context.model(by) if needs_model(settings.judge) else None
     spec, inputs = job(context, by, "compare", settings.judge, model, [duel.question for duel in duels])
     rows: list[Judgement] = []
 

@@ -17,7 +17,8 @@ from selfalign.evaluation.win_rate import Preference, length_controlled_win_rate
 from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.judges.scores import Votes
 from selfalign.stages.context import RunContext
-from selfalign.stages.held_out_judge import Question, ask, build_judge, draw, needs_engine
+from selfalign.stages.held_out_judge import Question, ask, build_judge, draw
+from selfalign.stages.judge import needs_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect
 from selfalign.types import Candidate, Evaluation, Prompt
@@ -43,7 +44,7 @@ class Duel:
 
 def fingerprint(context: RunContext, round: int) -> str:
     settings = _settings(context)
-    weights = context.weights(_judging(settings, round)).weights_hash if needs_engine(settings.judge) else None
+    weights = context.weights(_judging(settings, round)).weights_hash if needs_model(settings.judge) else None
     return content_id(
         "compare", {str(t): upstream(context, t, "answer") for t in {round, *_opponents(settings, round).values()}},
         build_judge(context, settings.judge).judge_hash, weights, settings.against, settings.prompts,

@@ -14,7 +14,8 @@ from selfalign.evaluation.statistics import Interval, cluster_mean_interval, pai
 from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.judges.scores import Votes
 from selfalign.stages.context import RunContext
-from selfalign.stages.held_out_judge import Question, ask, build_judge, draw, failures, needs_engine
+from selfalign.stages.held_out_judge import Question, ask, build_judge, draw, failures
+from selfalign.stages.judge import needs_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect
 from selfalign.types import Candidate, Evaluation, Prompt
@@ -22,7 +23,7 @@ from selfalign.types import Candidate, Evaluation, Prompt
 
 def fingerprint(context: RunContext, round: int) -> str:
     settings = _settings(context)
-    weights = [context.weights(t).weights_hash for t in (0, round)] if needs_engine(settings.judge) else None
+    weights = [context.weights(t).weights_hash for t in (0, round)] if needs_model(settings.judge) else None
     return content_id(
         "drift", [upstream(context, t, "answer") for t in (0, round)],
         build_judge(context, settings.judge).judge_hash, weights, settings.prompts,

@@ -9,24 +9,19 @@ candidate's id, with the stage and the question in ``detail``.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from selfalign.config import Settings
-from selfalign.failpoints import reach
 from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.judges.scores import Votes, aggregate
-from selfalign.protocols import Judge, JudgeContext
-from selfalign.registry import find
+from selfalign.protocols import Judge
 from selfalign.stages.context import Model, RunContext
-from selfalign.stages.generate import engine_spec
-from selfalign.stages.jobs import JobFolder, Progress
-from selfalign.stages.loading import Notes, load_engine
+from selfalign.stages.jobs import JobFolder
+from selfalign.stages.judge import judge_batches, judge_spec, needs_model, without_model
 from selfalign.stages.supervise import supervise
-from selfalign.templates import Templates
 from selfalign.types import Candidate, JudgeItem, Judgement, Prompt
 
 #: Votes are sampled as in this round, whatever the present one: a fixed judge then says the same every time.
@@ -52,17 +47,9 @@ class Question:
         return content_id("asked", self.key, answer.candidate_id)
 
 
-def needs_engine(settings: Settings) -> bool:
-    """Whether the judge of these settings needs a model."""
-    return bool(find("judge", settings.id).load().needs_engine(settings))  # type: ignore[attr-defined]
-
-
 def build_judge(context: RunContext, settings: Settings) -> Judge:
     """The judge without a model: enough for its name and hash."""
-    judge: Judge = find("judge", settings.id).load()(  # type: ignore[attr-defined]
-        settings, JudgeContext(None, context.config.seed, _VOTE_ROUND, context.templates())
-    )
-    return judge
+    return without_model(context, _VOTE_ROUND, settings)
 
 
 def draw(prompts: Sequence[Prompt], cap: int | None, seed: int, purpose: str) -> list[Prompt]:
@@ -89,14 +76,8 @@ def job(
     spec = {
         "kind": "held_out_judge",
         "stage": stage,
-        "round": round,
-        "run_seed": context.config.seed,
-        "judge": settings.model_dump(mode="json"),
-        "templates": [str(path.resolve()) for path in context.template_folders()],
-        "needs_engine": model is not None,
         "real": real,
-        "done": list(done),
-        **(engine_spec(context, model) if model else {}),
+        **judge_spec(context, round, settings, model, done, _VOTE_ROUND),
     }
     return spec, {"prompts": prompts, "candidates": candidates}
 
@@ -109,7 +90,7 @@ def ask(
 
     What an earlier attempt left in ``folder`` must have been collected.
     """
-    model = context.model(by) if needs_engine(settings) else None
+    model = context.model(by) if needs_model(settings) else None
     judge, weights = build_judge(context, settings), model.weights_hash if model else None
     done = {key for key, _ in _filed(context, round, stage, judge, weights)}
     wanted = {question.item_key(answer) for question in questions for answer in question.answers}
@@ -155,30 +136,14 @@ def failures(found: Sequence[Votes | None]) -> Counter[str]:
 
 def work(folder: JobFolder) -> None:
     spec = folder.spec()
-    notes = Notes(spec["round"], spec["stage"])
-    engine = load_engine(spec, notes.add) if spec["needs_engine"] else None
-    plugin = find("judge", spec["judge"]["id"]).load()
-    templates = Templates([Path(path) for path in spec["templates"]])
-    judge: Judge = plugin(
-        plugin.Config.model_validate(spec["judge"]), JudgeContext(engine, spec["run_seed"], _VOTE_ROUND, templates)
-    )
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
-    members: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in folder.rows("candidates", Candidate):
-        members[candidate.prompt_id].append(candidate)
-    items = [JudgeItem(prompts[key], candidate) for key in sorted(members) for candidate in members[key]]
-    done = set(spec["done"])
-    finished = 0
-    for number, batch in enumerate(judge.plan(items)):
-        asked = [items[i] for i in batch]
-        if any(item.candidate.candidate_id not in done for item in asked):
-            reach("batch_begun")
-            rows = [file(row, spec["stage"], spec["round"], spec["real"]) for row in judge.judge(asked)]
-            folder.emit(number, [*rows, *notes.take(number)])
-        finished += len(asked)
-        folder.report(Progress(finished, len(items), "answers"))
-    if engine is not None:
-        engine.close()
+    # By question; an answer's place in its question is its sample_idx.
+    candidates = sorted(folder.rows("candidates", Candidate), key=lambda c: (c.prompt_id, c.sample_idx))
+
+    def as_rows(found: list[Judgement]) -> list[Judgement]:
+        return [file(row, spec["stage"], spec["round"], spec["real"]) for row in found]
+
+    judge_batches(folder, spec["stage"], [JudgeItem(prompts[c.prompt_id], c) for c in candidates], as_rows, "answers")
 
 
 def file(row: Judgement, stage: str, round: int, real: Mapping[str, str]) -> Judgement:

@@ -64,11 +64,20 @@ def needs_model(settings: Any) -> bool:
 
 
 def judge_spec(
-    context: RunContext, round: int, settings: Any, model: Model | None, done: Collection[str]
+    context: RunContext,
+    round: int,
+    settings: Any,
+    model: Model | None,
+    done: Collection[str],
+    vote_round: int | None = None,
 ) -> dict[str, Any]:
-    """What a stage process needs to judge: ``model`` where the judge needs one, ``done`` the candidates it may pass."""
+    """What a stage process needs to judge: ``model`` where the judge needs one, ``done`` the candidates it may pass.
+
+    Votes are sampled as in ``vote_round``, by default the present one.
+    """
     return {
         "round": round,
+        "vote_round": round if vote_round is None else vote_round,
         "run_seed": context.config.seed,
         "judge": settings.model_dump(mode="json"),
         "templates": [str(path.resolve()) for path in context.template_folders()],
@@ -157,10 +166,12 @@ def judge_batches(
     stage: str,
     items: Sequence[JudgeItem],
     as_rows: Callable[[list[Judgement]], Sequence[Row]],
+    unit: str = "candidates",
 ) -> Cost:
     """Judge ``items`` as the folder's :func:`judge_spec` says, and hand over each batch as ``as_rows`` makes it.
 
-    The plan is over all items, also on resume, so that a batch always has the same members.
+    The plan is over all items, also on resume, so that a batch always has the same members. ``unit`` is what people
+    are told an item is.
     """
     spec: dict[str, Any] = folder.spec()
     notes = Notes(spec["round"], stage)
@@ -178,7 +189,7 @@ def judge_batches(
             judged += sum(row.judge_hash == judge.judge_hash for row in found)
             folder.emit(number, [*as_rows(found), *notes.take(number)])
         finished += len(members)
-        folder.report(Progress(finished, len(items), "candidates"))
+        folder.report(Progress(finished, len(items), unit))
     if engine is not None:
         engine.close()
     return Cost(judge.judge_hash, judged, seconds)
@@ -188,6 +199,7 @@ def _with_model(spec: dict[str, Any], engine: Engine | None) -> Judge:
     plugin = find("judge", spec["judge"]["id"]).load()
     templates = Templates([Path(path) for path in spec["templates"]])
     judge: Judge = plugin(
-        plugin.Config.model_validate(spec["judge"]), JudgeContext(engine, spec["run_seed"], spec["round"], templates)
+        plugin.Config.model_validate(spec["judge"]),
+        JudgeContext(engine, spec["run_seed"], spec["vote_round"], templates),
     )
     return judge

@@ -25,6 +25,7 @@ from selfalign.judges.rubric import (
     score_format,
     shown,
     too_long,
+    vote_seed,
     words,
 )
 from selfalign.judges.rubric_logits import LogitsReader
@@ -189,11 +190,8 @@ class CritiqueJudge:
         return shown(self._rubric, item, {"critique": critique.text})
 
     def _seeds(self, item: JudgeItem) -> tuple[int, ...]:
-        run_seed, round = self._context.run_seed, self._context.round
-        return tuple(
-            derive_seed(run_seed, round, "judge", item.candidate.candidate_id, self.judge_hash, vote)
-            for vote in range(self.config.critiques)
-        )
+        ids = [item.candidate.candidate_id]
+        return tuple(vote_seed(self._context, self.judge_hash, ids, vote) for vote in range(self.config.critiques))
 
 
 def _messages_that_ask(rubric: Template) -> int:

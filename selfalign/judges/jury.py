@@ -18,6 +18,7 @@ from selfalign.config import Settings
 from selfalign.errors import ConfigError
 from selfalign.identity import content_id
 from selfalign.judges.calibrated_weights import read_weights
+from selfalign.judges.comparisons import by_prompt
 from selfalign.judges.members import Member, Members, MemberVote, failure_of, member, needs_engine
 from selfalign.judges.rows import row
 from selfalign.judges.weighted import weighted_mean
@@ -95,11 +96,8 @@ class JuryJudge:
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """See protocols.Judge."""
         rows, votes = self._members.judge(items)
-        by_prompt: dict[str, list[int]] = {}
-        for index, item in enumerate(items):
-            by_prompt.setdefault(item.prompt.prompt_id, []).append(index)
         own: dict[int, Judgement] = {}
-        for indices in by_prompt.values():
+        for indices in by_prompt(items).values():
             own |= self._prompt({i: items[i] for i in indices}, {i: votes[i] for i in indices})
         return rows + [own[index] for index in range(len(items))]
 

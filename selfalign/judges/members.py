@@ -10,6 +10,7 @@ from pydantic import Field, model_serializer
 
 from selfalign.config import Settings
 from selfalign.errors import ConfigError
+from selfalign.judges.comparisons import by_prompt
 from selfalign.judges.nested import judge_config
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import Judge, JudgeContext, TeachableJudge
@@ -134,15 +135,14 @@ def needs_engine(settings: Sequence[Member]) -> bool:
 def whole_prompts(items: Sequence[JudgeItem], plan: Sequence[Sequence[int]]) -> list[list[int]]:
     """``plan`` in its order and with batches of at most its size, unless one prompt alone has more candidates."""
     size = max(map(len, plan), default=0)
-    by_prompt: dict[str, list[int]] = {}
-    for index in (i for batch in plan for i in batch):
-        by_prompt.setdefault(items[index].prompt.prompt_id, []).append(index)
+    order = [index for batch in plan for index in batch]
     batches: list[list[int]] = []
-    for members in by_prompt.values():
+    for places in by_prompt([items[index] for index in order]).values():
+        members = [order[place] for place in places]
         if batches and len(batches[-1]) + len(members) <= size:
             batches[-1] += members
         else:
-            batches.append(list(members))
+            batches.append(members)
     return batches
 
 

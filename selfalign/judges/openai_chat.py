@@ -18,10 +18,10 @@ from selfalign.config import Settings
 from selfalign.endpoints.answer import Answer, TopToken, choice_log_probs, read, token_at
 from selfalign.endpoints.chat import ChatEndpoint, EndpointSettings, Reply, about_question, check_url
 from selfalign.errors import ConfigError, PromptFileError
-from selfalign.identity import content_id, derive_seed
+from selfalign.identity import content_id
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
-from selfalign.judges.rubric import choice_values, load_rubric, quotable, shown, words
+from selfalign.judges.rubric import choice_values, load_rubric, quotable, shown, vote_seed, words
 from selfalign.judges.rubric_logits import expected_score
 from selfalign.protocols import JudgeContext
 from selfalign.types import JudgeItem, Judgement, Outcome
@@ -146,9 +146,7 @@ class OpenAIJudge:
                 raise
 
     def _vote(self, item: JudgeItem, vote: int) -> Judgement:
-        seed = derive_seed(
-            self._context.run_seed, self._context.round, "judge", item.candidate.candidate_id, self.judge_hash, vote
-        )
+        seed = vote_seed(self._context, self.judge_hash, [item.candidate.candidate_id], vote)
         reply = self._endpoint.ask(self._request(item, seed), vote)
         answer = read(reply.body)
         score, outcome, more = self._verdict(item, reply, answer)

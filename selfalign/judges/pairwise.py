@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from selfalign.config import Settings
 from selfalign.errors import PromptFileError
-from selfalign.identity import content_id, derive_seed
+from selfalign.identity import content_id
 from selfalign.judges.comparisons import Agreement, Comparison, by_prompt, comparisons, settle
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
@@ -26,6 +26,7 @@ from selfalign.judges.rubric import (
     require_engine,
     score_format,
     too_long,
+    vote_seed,
     words,
 )
 from selfalign.judges.rubric_logits import expected_score
@@ -225,10 +226,7 @@ class PairwiseJudge:
 
     def _request(self, first: JudgeItem, second: JudgeItem) -> GenerationRequest:
         ids = (first.candidate.candidate_id, second.candidate.candidate_id)
-        seeds = tuple(
-            derive_seed(self._context.run_seed, self._context.round, "judge", *ids, self.judge_hash, vote)
-            for vote in range(self.config.votes)
-        )
+        seeds = tuple(vote_seed(self._context, self.judge_hash, ids, vote) for vote in range(self.config.votes))
         return GenerationRequest("/".join(ids), self._shown(first, second), seeds)
 
     def _encode(self, engine: Engine, first: JudgeItem, second: JudgeItem) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from selfalign.errors import PromptFileError, StageFailed
+from selfalign.identity import derive_seed
 from selfalign.protocols import Engine, JudgeContext
 from selfalign.templates import ScoreFormat, Template
 from selfalign.types import JudgeItem, Message, Outcome
@@ -93,6 +94,11 @@ def too_long(length: int, room: int) -> tuple[None, Outcome, dict[str, Any]]:
 
 def nothing_further(item: JudgeItem) -> Mapping[str, str]:
     return _NOTHING
+
+
+def vote_seed(context: JudgeContext, judge_hash: str, candidate_ids: Sequence[str], vote: int) -> int:
+    """Seed of a judge's vote on a candidate, or on several that are shown together, in that order."""
+    return derive_seed(context.run_seed, context.round, "judge", *candidate_ids, judge_hash, vote)
 
 
 def require_engine(context: JudgeContext, name: str) -> Engine:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from selfalign.config import Settings
-from selfalign.identity import content_id, derive_seed
+from selfalign.identity import content_id
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
 from selfalign.judges.rubric import (
@@ -25,6 +25,7 @@ from selfalign.judges.rubric import (
     score_format,
     shown,
     too_long,
+    vote_seed,
     words,
 )
 from selfalign.protocols import Engine, Judge, JudgeContext
@@ -91,11 +92,8 @@ class VotesReader:
         return GenerationRequest(item.candidate.candidate_id, self._messages(item), self._seeds(judge, item))
 
     def _seeds(self, judge: Judge, item: JudgeItem) -> tuple[int, ...]:
-        run_seed, round = self.context.run_seed, self.context.round
-        return tuple(
-            derive_seed(run_seed, round, "judge", item.candidate.candidate_id, judge.judge_hash, vote)
-            for vote in range(self.votes)
-        )
+        ids = [item.candidate.candidate_id]
+        return tuple(vote_seed(self.context, judge.judge_hash, ids, vote) for vote in range(self.votes))
 
     def _messages(self, item: JudgeItem) -> tuple[Message, ...]:
         return shown(self.rubric, item, self.further(item))

@@ -40,10 +40,15 @@ def enabled(config: RunConfig) -> bool:
 
 def run_items(context: RunContext) -> list[GoldItem]:
     """The gold items that every round of this run is measured on."""
-    if context.gold is None:
-        settings = context.config.calibrate
-        context.gold = gold_items(settings.gold, settings.split, settings.items, context.config.seed)
-    return context.gold
+    settings = context.config.calibrate
+    return read_once(context, settings.gold, settings.split, settings.items)
+
+
+def read_once(context: RunContext, path: str, split: GoldSplit, limit: int | None) -> list[GoldItem]:
+    """:func:`gold_items` of this run; its config names one file and limit for each split."""
+    if split not in context.gold:
+        context.gold[split] = gold_items(path, split, limit, context.config.seed)
+    return context.gold[split]
 
 
 def gold_items(path: str, split: GoldSplit, limit: int | None, seed: int) -> list[GoldItem]:

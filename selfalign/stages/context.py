@@ -18,7 +18,7 @@ from selfalign.stages.jobs import JobFolder
 from selfalign.stages.launch import Launcher
 from selfalign.store.store import Store
 from selfalign.templates import Templates, shipped_prompts
-from selfalign.types import Checkpoint, Prompt, Split
+from selfalign.types import Checkpoint, GoldSplit, Prompt, Split
 from selfalign.workspace import Workspace
 
 
@@ -72,8 +72,8 @@ class RunContext:
         self.stop = threading.Event()
         #: Prompts as the sources gave them, by split; read once a process (stages/prompts.py).
         self.pools: dict[Split, list[Prompt]] = {}
-        #: Gold items that rounds are measured on; read once a process (stages/calibrate.py).
-        self.gold: list[GoldItem] | None = None
+        #: The gold items that this run measures with or teaches, by split; read once a process (stages/calibrate.py).
+        self.gold: dict[GoldSplit, list[GoldItem]] = {}
         self._models: dict[int, Model] = {}
 
     def templates(self) -> Templates:

@@ -18,7 +18,7 @@ from selfalign.gold.items import GoldItem, as_judge_items
 from selfalign.identity import content_id, derive_seed
 from selfalign.judges.scores import group
 from selfalign.protocols import Judge, TeachableJudge
-from selfalign.stages.calibrate import gold_items
+from selfalign.stages.calibrate import read_once
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.judge import build_judge, without_model
@@ -99,7 +99,7 @@ def teach_items(context: RunContext) -> list[GoldItem]:
     settings = context.config.teach
     if settings.gold is None:
         return []
-    return gold_items(settings.gold, "teach", settings.gold_items, context.config.seed)
+    return read_once(context, settings.gold, "teach", settings.gold_items)
 
 
 def verified_pairs(groups: Sequence[ScoredGroup], seed: int) -> list[KnownPair]:

@@ -25,13 +25,9 @@ if TYPE_CHECKING:
 _MEASURED = 64
 
 
+@quiet()
 def train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
     """See DPOTrainer.train."""
-    with quiet():
-        return _train(config, job)
-
-
-def _train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
     pairs = fit_pairs(job.pairs, loop.length_limit(config, job.parent))
     loop.check_space(config, job)
     parent_hash = hash_weights(job.parent)

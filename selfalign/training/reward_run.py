@@ -47,6 +47,7 @@ class _Trainer(trl.RewardTrainer):  # type: ignore[misc]
         """None."""
 
 
+@quiet()
 def run(
     config: RewardSettings,
     parent: Path,
@@ -57,19 +58,6 @@ def run(
     report: Report,
 ) -> RewardResult:
     """See reward.train_reward."""
-    with quiet():
-        return _run(config, parent, pairs, output, scratch, seed, report)
-
-
-def _run(
-    config: RewardSettings,
-    parent: Path,
-    pairs: Sequence[PairExample],
-    output: Path,
-    scratch: Path,
-    seed: int,
-    report: Report,
-) -> RewardResult:
     limit = min(config.max_length, context_length(parent) or config.max_length)
     usable = sorted((p for p in fit_pairs(pairs, limit) if p.chosen_ids != p.rejected_ids), key=lambda p: p.pair_id)
     training, held_out = split_pairs(usable, config.held_out, seed)

@@ -25,13 +25,9 @@ if TYPE_CHECKING:
 _MEASURED = 64
 
 
+@quiet()
 def train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     """See SFTTrainer.train."""
-    with quiet():
-        return _train(config, job)
-
-
-def _train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     examples = fit_completions(job.completions, loop.length_limit(config, job.parent))
     loop.check_space(config, job)
     parent_hash = hash_weights(job.parent)

@@ -196,6 +196,9 @@ class RunConfig(Settings):
     prompts: PromptSettings = Field(default_factory=PromptSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
     judge: _plugin("judge", "rubric_votes") = Field(default_factory=dict)  # type: ignore[valid-type]
+    resample: _plugin("resample") | None = Field(  # type: ignore[valid-type]
+        None, description="which judged candidates go on to pairing; all by default"
+    )
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     teach: TeachSettings = Field(default_factory=TeachSettings)

@@ -22,13 +22,16 @@ from selfalign.types import (
     GenerationRequest,
     JudgeItem,
     Judgement,
+    LabelExample,
     Message,
     Pair,
     PairExample,
     Pairing,
     Prompt,
+    RankingExample,
     SamplingParams,
     ScoredGroup,
+    Selection,
     TokenSequence,
     TrainingResult,
 )
@@ -128,12 +131,39 @@ class PromptSource(Protocol):
     def prompts(self) -> Sequence[Prompt]: ...
 
 
-class PairBuilder(Protocol):
-    """Pure: groups in, pairs out, and a reason for every prompt that gave none."""
+class Resampler(Protocol):
+    """Pure: which candidates of each prompt go on to pairing, by their scores; between judge and pair."""
 
     name: str
 
-    def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing: ...
+    def resample(self, groups: Sequence[ScoredGroup], round: int, seed: int) -> list[Selection]:
+        """A row for every candidate that has a score, accepted or not. ``seed`` is the round's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairingInput:
+    """What a pair builder works on.
+
+    ``groups`` hold every judged candidate, or with a resampler only the accepted ones, in order of acceptance.
+    ``seed`` is the round's own, for builders that draw.
+    """
+
+    round: int
+    groups: Sequence[ScoredGroup]
+    seed: int = 0
+
+
+class PairBuilder(Protocol):
+    """Pure: judged candidates in; pairs, labels or rankings out, and a reason for every prompt that gave none.
+
+    ``makes`` ("pairs", "labels" or "rankings") says which, and so which trainers can follow.
+    """
+
+    name: str
+    makes: str
+
+    def build(self, data: PairingInput) -> Pairing: ...
 
 
 @dataclass(frozen=True)
@@ -152,12 +182,14 @@ class TrainingJob:
     scratch: Path
     pairs: Sequence[PairExample] = ()
     completions: Sequence[CompletionExample] = ()
+    labels: Sequence[LabelExample] = ()
+    rankings: Sequence[RankingExample] = ()
     #: Called with (done steps, total steps, metrics of the last log).
     report: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, metrics: None)
 
 
 class Trainer(Protocol):
-    """Turns examples into M_t. ``needs`` says which examples ("pairs" or "completions")."""
+    """Turns examples into M_t. ``needs`` says which examples: the name of a field of :class:`TrainingJob`."""
 
     name: str
     needs: str

@@ -15,7 +15,7 @@ from typing import Any
 
 from selfalign.errors import ConfigError
 
-KINDS = ("engine", "prompts", "judge", "pair", "train", "evaluate", "gate")
+KINDS = ("engine", "prompts", "judge", "resample", "pair", "train", "evaluate", "gate")
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,20 @@ class UnaryLabel:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """Candidates of one prompt with their scores, for listwise losses: ``candidate_ids`` and ``scores`` line up."""
+
+    ranking_id: str
+    prompt_id: str
+    round: int
+    candidate_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    judge: str
+    builder: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class Lesson:
     """What a round that teaches the judge trains on: what the model is shown, and the answer it should give.
 
@@ -239,6 +253,7 @@ TABLES: Mapping[type, str] = {
     Selection: "selections",
     Pair: "pairs",
     UnaryLabel: "unary_labels",
+    Ranking: "rankings",
     Lesson: "lessons",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
@@ -253,6 +268,7 @@ Row = (
     | Selection
     | Pair
     | UnaryLabel
+    | Ranking
     | Lesson
     | Checkpoint
     | Evaluation
@@ -363,22 +379,54 @@ class PairNote:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What a pair builder returns: nothing is dropped or changed without a reason."""
+    """What a pair builder returns: nothing is dropped or changed without a reason.
 
-    pairs: tuple[Pair, ...]
-    unpaired: tuple[Unpaired, ...]
+    A builder makes pairs, labels or rankings; ``unpaired`` are the prompts that gave none of what it makes.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    unpaired: tuple[Unpaired, ...] = ()
     notes: tuple[PairNote, ...] = ()
+    labels: tuple[UnaryLabel, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
 
 
 @dataclass(frozen=True)
 class PairExample:
-    """A pair as the trainer needs it; completion ids carry the end token only where it was sampled."""
+    """A pair as the trainer needs it; completion ids carry the end token only where it was sampled.
+
+    The scores are those of the :class:`Pair`; losses with a target of their own (SPPO) read them.
+    """
 
     pair_id: str
     prompt_ids: tuple[int, ...]
     chosen_ids: tuple[int, ...]
     rejected_ids: tuple[int, ...]
     margin: float
+    weight: float
+    chosen_score: float = 1.0
+    rejected_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class LabelExample:
+    """A completion that is wanted or not, for unary losses (KTO)."""
+
+    label_id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    label: bool
+    weight: float
+
+
+@dataclass(frozen=True)
+class RankingExample:
+    """Completions of one prompt with their scores, for listwise losses (RRHF, PRO)."""
+
+    ranking_id: str
+    prompt_ids: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    scores: tuple[float, ...]
     weight: float
 
 

@@ -100,7 +100,7 @@ def _unknown() -> Iterator[Rule]:
         )  # fmt: skip
     for table, identity in (
         ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("selections", "selection_id"), ("unary_labels", "label_id"),
-        ("evaluations", "metric || '/' || split"),
+        ("rankings", "ranking_id"),        ("evaluations", "metric || '/' || split"),
     ):  # fmt: skip
         yield Rule(
             "unknown_round",

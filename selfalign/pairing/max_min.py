@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -11,6 +10,7 @@ from selfalign.config import Settings
 from selfalign.identity import content_id
 from selfalign.pairing.by_strength import apply
 from selfalign.pairing.strength import StrengthSettings, shared_differences
+from selfalign.protocols import PairingInput
 from selfalign.types import Pair, Pairing, ScoredCandidate, ScoredGroup, Unpaired
 
 #: Means of the same votes may differ in the last bits: 0.6 - 0.5 is a margin of 0.1.
@@ -27,6 +27,7 @@ class MaxMinBuilder:
     """
 
     name = "max_min"
+    makes = "pairs"
 
     class Config(Settings):
         id: Literal["max_min"] = "max_min"
@@ -48,16 +49,16 @@ class MaxMinBuilder:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing:
+    def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder; every group becomes one pair or one reason."""
-        results = [self._pair(group, round) for group in groups]
+        results = [self._pair(group, data.round) for group in data.groups]
         pairing = Pairing(
             tuple(result for result in results if isinstance(result, Pair)),
             tuple(result for result in results if isinstance(result, Unpaired)),
         )
         if self.config.strength is None:
             return pairing
-        votes = {c.candidate.candidate_id: c.votes for group in groups for c in group.candidates}
+        votes = {c.candidate.candidate_id: c.votes for group in data.groups for c in group.candidates}
         differences = {p.pair_id: shared_differences(votes[p.chosen_id], votes[p.rejected_id]) for p in pairing.pairs}
         return apply(pairing, differences, self.config.strength)
 

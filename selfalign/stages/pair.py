@@ -1,18 +1,18 @@
-"""Stage ``pair``: judged candidates become preference pairs; prompts without one are counted with a reason."""
+"""Stage ``pair``: judged candidates become pairs, labels or rankings; prompts without any are counted with a reason."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from selfalign.errors import EmptyStage
-from selfalign.identity import canonical, content_id
+from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.judges.scores import group
-from selfalign.protocols import PairBuilder
+from selfalign.protocols import PairBuilder, PairingInput
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import build_judge
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Event, Judgement, Prompt
+from selfalign.types import Candidate, Event, Judgement, Pair, Pairing, Prompt, Ranking, UnaryLabel
 
 
 def fingerprint(context: RunContext, round: int) -> str:
@@ -31,7 +31,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         judge,
     )
     builder: PairBuilder = find("pair", context.config.pair.id).load()(context.config.pair)
-    pairing = builder.build(groups, round)
+    pairing = builder.build(PairingInput(round, groups, derive_seed(context.config.seed, round, "pair")))
     events = [
         Event(content_id("no_pair", round, builder.name, u.prompt_id), round, "pair", "no_pair", u.prompt_id, u.reason,
               canonical(dict(u.detail)))
@@ -42,18 +42,27 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
               note.pair_id, note.reason, canonical(dict(note.detail)))
         for note in pairing.notes
     ]  # fmt: skip
-    context.store.insert([*pairing.pairs, *events])
+    made: list[Pair | UnaryLabel | Ranking] = [*pairing.pairs, *pairing.labels, *pairing.rankings]
+    context.store.insert([*made, *events])
     reasons = Counter(u.reason for u in pairing.unpaired)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none left out"
-    if not pairing.pairs:
+    if not made:
         raise EmptyStage(
-            f"round {round}: no pair from {len(groups)} prompts ({why}); ask for more candidates, a higher temperature, "
-            f"a lower pair.min_margin, or another judge"
+            f"round {round}: none of the {builder.makes} wanted from {len(groups)} prompts ({why}); ask for more "
+            f"candidates, a higher temperature, a lower margin in pair, or another judge"
         )
-    with_pair = len({p.prompt_id for p in pairing.pairs})
-    margin = sum(p.margin for p in pairing.pairs) / len(pairing.pairs)
+    used = len({row.prompt_id for row in made})
+    figure = _figure(pairing)
     return StageOutcome(
-        len(groups), len(pairing.pairs),
-        f"{len(pairing.pairs)} pairs from {with_pair} of {len(groups)} prompts ({why}), mean margin {margin:.2f}",
+        len(groups), len(made), f"{len(made)} {builder.makes} from {used} of {len(groups)} prompts ({why}){figure}",
         {"unpaired": dict(reasons)},
     )  # fmt: skip
+
+
+def _figure(pairing: Pairing) -> str:
+    """What people want to see of the rows at once."""
+    if pairing.pairs:
+        return f", mean margin {sum(p.margin for p in pairing.pairs) / len(pairing.pairs):.2f}"
+    if pairing.labels:
+        return f", {sum(label.label for label in pairing.labels)} of them desirable"
+    return ""

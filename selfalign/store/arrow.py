@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 _SCALARS: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 #: Elements of a list: token ids are most of a store's bytes and fit 32 bits.
-_ELEMENTS: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int32()}
+_ELEMENTS: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64()}
 
 
 @cache

@@ -82,7 +82,8 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "prompts": [("prompts", "true")],
         "generate": [("candidates", "split = 'train'")],
         "judge": [("judgements", train)],
-        "pair": [("pairs", "true"), ("unary_labels", "true"), ("selections", "true")],
+        "resample": [("selections", "true")],
+        "pair": [("pairs", "true"), ("unary_labels", "true"), ("rankings", "true")],
         "lessons": [("lessons", "true")],
         "train": [("checkpoints", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.

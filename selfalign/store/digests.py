@@ -24,6 +24,7 @@ DIGESTED: Mapping[str, str] = {
     "selections": "selection_id",
     "pairs": "pair_id",
     "unary_labels": "label_id",
+    "rankings": "ranking_id",
     "lessons": "lesson_id",
     "checkpoints": "checkpoint_id",
 }

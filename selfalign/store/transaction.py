@@ -219,6 +219,7 @@ _KEYS: Mapping[str, str] = {
     "selections": "round, prompt_id, accept_order, selection_id",
     "pairs": "round, prompt_id, pair_id",
     "unary_labels": "round, prompt_id, label_id",
+    "rankings": "round, prompt_id, ranking_id",
     "lessons": "round, kind, source, subject_id, lesson_id",
     "checkpoints": "round, created_at, checkpoint_id",
     "evaluations": "run, round, metric, split",

@@ -11,7 +11,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from selfalign.training.logprobs import completion_log_probs
 from selfalign.training.loop import stop_if_not_finite
-from selfalign.training.losses import dpo_losses, weighted_nll
+from selfalign.training.losses.pairwise import dpo_losses, weighted_nll
 
 _NOT_MODEL_INPUTS = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps", "weight")
 

@@ -11,7 +11,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from selfalign.training.logprobs import completion_log_probs
 from selfalign.training.loop import stop_if_not_finite
-from selfalign.training.losses import weighted_nll
+from selfalign.training.losses.pairwise import weighted_nll
 
 
 @dataclass

@@ -15,10 +15,12 @@ from selfalign.config import load_config
 from selfalign.errors import GateStopped
 from selfalign.pairing.max_min import MaxMinBuilder
 from selfalign.progress import Silent
+from selfalign.protocols import PairingInput
+from selfalign.protocols import PairingInput
 from selfalign.registry import Plugin, register
 from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
 from selfalign.session import session
-from selfalign.types import Pairing, ScoredGroup
+from selfalign.types import Pairing
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
 from tests.e2e.project import Project
@@ -81,9 +83,9 @@ class Sabotaged(MaxMinBuilder):
     class Config(MaxMinBuilder.Config):
         id: Literal["sabotaged"] = "sabotaged"  # type: ignore[assignment]
 
-    def build(self, groups: Sequence[ScoredGroup], round: int) -> Pairing:
-        found = super().build(groups, round)
-        return found if round == 1 else Pairing(tuple(map(_inverted, found.pairs)), found.unpaired)
+    def build(self, data: PairingInput) -> Pairing:
+        found = super().build(data)
+        return found if data.round == 1 else Pairing(tuple(map(_inverted, found.pairs)), found.unpaired)
 
 
 def _inverted(pair: Any) -> Any:

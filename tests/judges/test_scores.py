@@ -5,7 +5,7 @@ import pytest
 from selfalign.judges.rubric_votes import RubricVotesJudge
 from selfalign.judges.scores import aggregate, group
 from selfalign.pairing.max_min import MaxMinBuilder
-from selfalign.protocols import JudgeContext
+from selfalign.protocols import JudgeContext, PairingInput
 from selfalign.templates import Templates, shipped_prompts
 from selfalign.types import Candidate, Judgement
 from tests.judges.scripted import make_candidate, make_prompt
@@ -34,7 +34,7 @@ def test_the_reference_example() -> None:
     means = [scored.score for scored in groups[0].candidates]
     assert means == [pytest.approx(13 / 3), 2.5, None, means[0]]
     assert groups[0].judge == "rubric_votes"
-    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(groups, 1)
+    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(PairingInput(1, groups))
     assert [(p.chosen_id, p.rejected_id) for p in pairing.pairs] == [("p0-c0", "p0-c1")]
     assert pairing.pairs[0].margin == pytest.approx(13 / 3 - 2.5)
     assert pairing.pairs[0].n_votes == 2
@@ -43,7 +43,9 @@ def test_the_reference_example() -> None:
 
 def test_all_equal_gives_no_pair() -> None:
     rows = [row for candidate in CANDIDATES for row in votes(candidate, 4, 4, 4)]
-    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(group([make_prompt()], CANDIDATES, rows, JUDGE), 1)
+    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(
+        PairingInput(1, group([make_prompt()], CANDIDATES, rows, JUDGE))
+    )
     assert pairing.pairs == ()
     assert [u.reason for u in pairing.unpaired] == ["tie"]
 
@@ -57,7 +59,9 @@ def test_too_few_valid_votes_are_no_score() -> None:
 def test_the_unparseable_are_neither_chosen_nor_rejected() -> None:
     """The failure of Oxen, open-instruct (rejected) and TRL's judges (second completion wins)."""
     rows = votes(CANDIDATES[0], 1, 1, 1) + votes(CANDIDATES[1], None, None, None) + votes(CANDIDATES[2], 3, 3, 3)
-    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(group([make_prompt()], CANDIDATES, rows, JUDGE), 1)
+    pairing = MaxMinBuilder(MaxMinBuilder.Config()).build(
+        PairingInput(1, group([make_prompt()], CANDIDATES, rows, JUDGE))
+    )
     assert [(p.chosen_id, p.rejected_id) for p in pairing.pairs] == [("p0-c2", "p0-c0")]
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfalign.pairing.max_min import MaxMinBuilder
+from selfalign.protocols import PairingInput
 from selfalign.types import FinishReason, Pairing, ScoredCandidate, ScoredGroup
 from tests.judges.scripted import make_candidate, make_prompt
 
@@ -32,7 +33,7 @@ def make_group(
 
 
 def build(*groups: ScoredGroup, round: int = 1, **config: Any) -> Pairing:
-    return MaxMinBuilder(MaxMinBuilder.Config.model_validate(config)).build(groups, round)
+    return MaxMinBuilder(MaxMinBuilder.Config.model_validate(config)).build(PairingInput(round, groups))
 
 
 def pair_of(group: ScoredGroup, **config: Any) -> tuple[int, int]:

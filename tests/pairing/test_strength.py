@@ -21,6 +21,7 @@ from selfalign.pairing.strength import (
     strength,
     weight,
 )
+from selfalign.protocols import PairingInput
 from selfalign.types import Judgement, Pairing, ScoredCandidate, ScoredGroup
 from tests.judges.scripted import make_candidate, make_prompt
 
@@ -90,11 +91,11 @@ GROUPS = [
 
 
 def build(**rules: Any) -> Pairing:
-    return MaxMinBuilder(MaxMinBuilder.Config.model_validate({"strength": rules})).build(GROUPS, 1)
+    return MaxMinBuilder(MaxMinBuilder.Config.model_validate({"strength": rules})).build(PairingInput(1, GROUPS))
 
 
 def test_pairs_by_strength() -> None:
-    plain = {p.prompt_id: p for p in MaxMinBuilder(MaxMinBuilder.Config()).build(GROUPS, 1).pairs}
+    plain = {p.prompt_id: p for p in MaxMinBuilder(MaxMinBuilder.Config()).build(PairingInput(1, GROUPS)).pairs}
     pairing = build(drop_between=[-0.1, 0.1], flip_below=-0.1, margin="mean", weight="std")
     assert {(u.prompt_id, u.reason) for u in pairing.unpaired} == {
         ("hardly", "weak_preference"),
@@ -113,7 +114,7 @@ def test_pairs_by_strength() -> None:
 
 def test_by_default_strength_only_looks() -> None:
     pairing = build()
-    plain = MaxMinBuilder(MaxMinBuilder.Config()).build(GROUPS, 1)
+    plain = MaxMinBuilder(MaxMinBuilder.Config()).build(PairingInput(1, GROUPS))
     assert [(p.chosen_id, p.margin, p.weight) for p in pairing.pairs] == [
         (p.chosen_id, p.margin, p.weight) for p in plain.pairs[:3]
     ]

@@ -11,7 +11,7 @@ from selfalign.identity import hash_weights
 from selfalign.training import logprobs
 from selfalign.training.dataset import pair_sequences
 from selfalign.training.logprobs import checkpoint_log_probs, completion_log_probs, sequence_log_probs
-from selfalign.training.losses import dpo_losses, weighted_nll
+from selfalign.training.losses.pairwise import dpo_losses, weighted_nll
 from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 from tests.training.examples import pairs

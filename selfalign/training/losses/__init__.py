@@ -1,0 +1,1 @@
+"""Losses as pure functions of log-probabilities: pairwise, unary, listwise; tested against TRL where it has them."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.functional_validators import BeforeValidator
 
 from selfalign.errors import ConfigError
+from selfalign.examples import misfits
 from selfalign.identity import content_id
 from selfalign.registry import find
 
@@ -25,13 +26,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _plugin(kind: str, default: str | None = None) -> Any:
+def _plugin(kind: str, default: str | None = None, *, optional: bool = False) -> Any:
     """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config.
 
-    Settings without an id are those of ``default``.
+    Settings without an id are those of ``default``; null is taken where it is ``optional``.
     """
 
     def validate(value: Any) -> Any:
+        if value is None and optional:
+            return None
         if isinstance(value, str):
             value = {"id": value}
         if isinstance(value, Settings):
@@ -66,6 +69,13 @@ class PromptSettings(Settings):
     )
 
 
+class ContrastSettings(Settings):
+    """Two prompt files that show an instruction so that answers turn out well and badly (RLCD, arXiv 2307.12950)."""
+
+    positive: str = Field("contrast/helpful", min_length=1, description="name in prompts/, or path of a .j2 file")
+    negative: str = Field("contrast/unhelpful", min_length=1, description="name in prompts/, or path of a .j2 file")
+
+
 class GenerateSettings(Settings):
     """How candidates are sampled."""
 
@@ -76,6 +86,10 @@ class GenerateSettings(Settings):
     top_k: int = Field(0, ge=0, description="0 is off")
     max_tokens: int = Field(256, ge=1)
     system_prompt: str | None = Field(None, description="shown before every prompt")
+    demonstrations: bool = Field(False, description="a prompt's own answer is one more candidate, where it has one")
+    contrast: ContrastSettings | None = Field(
+        None, description="show training prompts in two ways, half of the candidates each; off by default"
+    )
 
 
 class WinRateSettings(Settings):
@@ -195,8 +209,10 @@ class RunConfig(Settings):
     workspace: str | None = Field(None, description="runs/<name> by default")
     prompts: PromptSettings = Field(default_factory=PromptSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
-    judge: _plugin("judge", "rubric_votes") = Field(default_factory=dict)  # type: ignore[valid-type]
-    resample: _plugin("resample") | None = Field(  # type: ignore[valid-type]
+    judge: _plugin("judge", "rubric_votes", optional=True) = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="null: nothing is judged, for builders that need no scores"
+    )
+    resample: _plugin("resample", optional=True) = Field(  # type: ignore[valid-type]
         None, description="which judged candidates go on to pairing; all by default"
     )
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
@@ -220,9 +236,9 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _engines_can_answer(self) -> RunConfig:
-        if self.generate.candidates < 2 and self.train.id != "sft":
-            raise ValueError("generate.candidates must be at least 2: a pair has two sides")
+    def _fits_together(self) -> RunConfig:
+        if problem := next(misfits(self), None):
+            raise ValueError(problem)
         return self
 
     def teaches(self, round: int) -> bool:

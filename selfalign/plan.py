@@ -129,9 +129,10 @@ def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float
     pairs = config.prompts.per_round
     trained = pairs * 2 * (found.mean_prompt_tokens + answer)
     epochs = getattr(config.train, "epochs", 1.0)
+    judge = [_row("judge", candidates, judged, _seconds(judged, found, rate, 2, _READ_SHARE))] if config.judge else []
     return [
         _row("generate", candidates, candidates * answer, _seconds(candidates * answer, found, rate, 2, _DECODE_SHARE)),
-        _row("judge", candidates, judged, _seconds(judged, found, rate, 2, _READ_SHARE)),
+        *judge,
         _row("pair (at most)", pairs, 0, 0),
         # 6 a trained token, and 2 + 2 for the reference and the figures after training.
         _row("train", pairs, trained * epochs, _seconds(trained, found, rate, 6 * epochs + 4, _TRAIN_SHARE)),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfalign.config import RunConfig
 from selfalign.constraints import checker_version, validate
-from selfalign.errors import BadInput, PromptFileError
+from selfalign.engines.chat import encode_chat
+from selfalign.errors import BadInput, ConfigError, PromptFileError
+from selfalign.examples import reads
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
+from selfalign.protocols import Judge
 from selfalign.registry import find
 from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import messages_for
+from selfalign.stages.conversations import contrasted, load_contrast, messages_for
+from selfalign.stages.demonstrations import answer_ids, with_answer
 from selfalign.stages.judge import build_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
-from selfalign.types import Prompt
+from selfalign.templates import Template
+from selfalign.types import Origin, Prompt
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,18 @@ def check(context: RunContext) -> Preflight:
     """
     config = context.config
     training, held_out = load_training(context), load_held_out(context)
-    if config.train.id == "dpo" and config.judge.id == "verifier" and not any(p.instruction_id_list for p in training):
+    verified = config.judge is not None and config.judge.id == "verifier" and "scores" in reads(config.pair)
+    if verified and not any(p.instruction_id_list for p in training):
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
+    if config.generate.demonstrations and not with_answer(training):
+        raise PromptFileError(
+            'generate.demonstrations needs prompts with an "answer", and no training prompt has one; add a prompt file '
+            "that has, such as data/demonstrations.jsonl"
+        )
     find("pair", config.pair.id).load()(config.pair)
-    build_judge(context, 1)
+    if config.judge is not None:
+        _refuse_unreachable(config, build_judge(context, 1))
+    contrast = config.generate.contrast and load_contrast(context.templates(), config.generate.contrast.model_dump())
     if config.teach.rounds:
         teachable(context, 1)
         teach_items(context)
@@ -57,15 +71,30 @@ def check(context: RunContext) -> Preflight:
     question = content_id(
         "preflight", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
         checker_version(), hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
+        [template.hash for template in contrast.values()] if contrast else None,
+        [p.answer for p in training] if config.generate.demonstrations else None,
     )  # fmt: skip
     known = context.workspace.recall("preflight")
     if known.get("question") != question:
         _refuse_unusable([*training, *held_out])
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
         lengths = _lengths(config, path, [*training, *held_out], model.context_length, answer_tokens)
+        _refuse_long(config, path, training, model.context_length, contrast or {})
         known = {"question": question, "mean_prompt_tokens": sum(lengths) / len(lengths)}
         context.workspace.remember("preflight", known)
     return Preflight(path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]))
+
+
+def _refuse_unreachable(config: RunConfig, judge: Judge) -> None:
+    """Absolute scores that the builder is set to must be ones that the judge can give."""
+    builder = find("pair", config.pair.id).load()
+    low, high = judge.score_range
+    for name, value in (builder.thresholds(config.pair) if hasattr(builder, "thresholds") else {}).items():
+        if value is not None and not low <= value <= high:
+            raise ConfigError(
+                f"pair.{name} {value:g} is outside the scores of judge '{judge.name}', {low:g} to {high:g}; set it to one "
+                f"of these"
+            )
 
 
 def _refuse_unusable(prompts: Sequence[Prompt]) -> None:
@@ -77,16 +106,39 @@ def _refuse_unusable(prompts: Sequence[Prompt]) -> None:
 
 
 def _lengths(config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int) -> list[int]:
+    tokenizer = _tokenizer(config, path)
+    shown = [messages_for(prompt.text, config.generate.system_prompt) for prompt in prompts]
+    return [
+        _fitting(prompt, encode_chat(tokenizer, messages), answer_tokens, window, "lower generate.max_tokens")
+        for prompt, messages in zip(prompts, shown, strict=True)
+    ]
+
+
+def _refuse_long(
+    config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, contrast: Mapping[Origin, Template]
+) -> None:
+    """Training prompts as contrast files show them, and with their own answers, must fit into the window as well."""
+    tokenizer, settings = _tokenizer(config, path), config.generate
+    for template in contrast.values():
+        for prompt in prompts:
+            shown = encode_chat(tokenizer, contrasted(prompt.text, template, settings.system_prompt))
+            _fitting(prompt, shown, settings.max_tokens, window, f"shorten {template.path}")
+    for prompt in with_answer(prompts) if settings.demonstrations else []:
+        shown = encode_chat(tokenizer, messages_for(prompt.text, settings.system_prompt))
+        answer = answer_ids(tokenizer, prompt.answer or "")
+        _fitting(prompt, shown, len(answer) + 1, window, "shorten its own answer")
+
+
+def _tokenizer(config: RunConfig, path: Path) -> Any:
     from transformers import AutoTokenizer
 
-    from selfalign.engines.chat import encode_chat
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-    lengths = [len(encode_chat(tokenizer, messages_for(p.text, config.generate.system_prompt))) for p in prompts]
-    for prompt, length in zip(prompts, lengths, strict=True):
-        if length + answer_tokens > window:
-            raise BadInput(
-                f"prompt {prompt.text[:50]!r} ({prompt.origin}) has {length} tokens; with {answer_tokens} for the answer "
-                f"it exceeds the model's window of {window}; shorten it or lower generate.max_tokens"
-            )
-    return lengths
+
+def _fitting(prompt: Prompt, shown: Sequence[int], answer_tokens: int, window: int, remedy: str) -> int:
+    if len(shown) + answer_tokens > window:
+        raise BadInput(
+            f"prompt {prompt.text[:50]!r} ({prompt.origin}) has {len(shown)} tokens; with {answer_tokens} for the answer "
+            f"it exceeds the model's window of {window}; shorten it or {remedy}"
+        )
+    return len(shown)

@@ -157,7 +157,13 @@ class PairingInput:
 class PairBuilder(Protocol):
     """Pure: judged candidates in; pairs, labels or rankings out, and a reason for every prompt that gave none.
 
-    ``makes`` ("pairs", "labels" or "rankings") says which, and so which trainers can follow.
+    ``makes`` ("pairs", "labels" or "rankings") says which, and so which trainers can follow. A builder may further
+    have these, which are looked at before a run starts:
+
+    - static ``reads(config)``: of "scores" (a judge's), "demonstrations" (candidates that are the prompts' own answers)
+      and "contrast" (candidates of both sides) those that it cannot do without; {"scores"} where there is none.
+    - static ``thresholds(config)``: by name of the setting, scores that it holds candidates against, or None.
+    - ``only_desirable``: of the labels it makes, all are wanted.
     """
 
     name: str

@@ -4,8 +4,8 @@
     round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
               -> evaluate -> calibrate -> gate
 
-Stages in brackets are left out unless the config asks for them. A round that teaches the judge has ``lessons`` in
-place of ``pair``, and its candidates are only verified.
+Stages in brackets are left out unless the config asks for them, and ``judge`` where it names none. A round that
+teaches the judge has ``lessons`` in place of ``pair``, and its candidates are only verified.
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -64,7 +64,8 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     settings, teaches = config.evaluate, config.teaches(round)
     candidates = not teaches or config.teach.verified
     wanted = {
-        "prompts": round == 0 or candidates, "generate": candidates, "judge": candidates, "pair": not teaches,
+        "prompts": round == 0 or candidates, "generate": candidates,
+        "judge": candidates and (teaches or config.judge is not None), "pair": not teaches,
         "lessons": teaches, "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
         "capability": settings.capability, "calibrate": calibrate.enabled(config), "gate": config.gates,
     }  # fmt: skip
@@ -85,7 +86,7 @@ def takes(round: int, name: str) -> list[Place]:
         "prompts": [],
         "generate": [(round, "prompts"), *parent],
         "judge": [(round, "generate"), *parent],
-        "pair": [(round, "judge")],
+        "pair": [(round, "generate"), (round, "judge")],
         "lessons": [(round, "judge")],
         "train": [(round, "pair"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],

@@ -13,6 +13,7 @@ from typing import Any, Literal
 Split = Literal["train", "held_out"]
 GoldSplit = Literal["teach", "calibrate", "test"]
 FinishReason = Literal["stop", "length"]
+Origin = Literal["demonstration", "positive", "negative"]
 Outcome = Literal["ok", "parse_error", "out_of_range", "truncated", "refused", "tie", "disagree"]
 
 #: ``{"role": ..., "content": ...}`` as chat templates take it.
@@ -21,7 +22,10 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Prompt:
-    """An instruction as used in one round. ``kwargs`` is a JSON list, one object per instruction id."""
+    """An instruction as used in one round. ``kwargs`` is a JSON list, one object per instruction id.
+
+    ``answer`` is one that is known to be good, where the source has it: the text of the prompt's demonstration.
+    """
 
     prompt_id: str
     round: int
@@ -34,17 +38,23 @@ class Prompt:
     rouge_max: float | None
     instruction_id_list: tuple[str, ...]
     kwargs: str
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One sampled completion.
+    """One completion of a prompt, sampled unless ``origin`` says otherwise.
 
     ``round`` is the round whose stage made it: training candidates of round t come from M_{t-1},
     held-out ones of round t from M_t; ``weights_hash`` says which weights in fact did.
     ``token_ids`` are the sampled tokens without the end token, which is ``end_token_id`` (None where
     ``finish_reason`` is "length"; models may have several). ``logprob`` is the sum over all of them in nats
     under the untempered policy.
+
+    ``origin`` is None where the prompt was shown as it is, "positive" or "negative" where ``generate.contrast`` showed
+    it in that way (``n_prompt_tokens`` and ``logprob`` are then those of what was shown), and "demonstration" for the
+    prompt's own answer: nobody sampled it, so that ``weights_hash`` is empty and ``sample_idx`` -1, and ``logprob`` is
+    that of the weights which sampled the others.
     """
 
     candidate_id: str
@@ -66,6 +76,7 @@ class Candidate:
     finish_reason: FinishReason
     end_token_id: int | None
     logprob: float
+    origin: Origin | None = None
 
     @property
     def sampled_ids(self) -> tuple[int, ...]:
@@ -370,11 +381,16 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class PairNote:
-    """What a builder did to a pair beyond its judge's scores: sides exchanged, another margin or weight."""
+    """What a builder did to a pair beyond its judge's scores, kept as an event of ``kind``.
+
+    pair_strength: sides exchanged, another margin or weight. pair_score: the pair's scores are the builder's own
+    figures; ``detail`` has the judge's as ``chosen_judged`` and ``rejected_judged``.
+    """
 
     pair_id: str
     reason: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    kind: Literal["pair_strength", "pair_score"] = "pair_strength"
 
 
 @dataclass(frozen=True)

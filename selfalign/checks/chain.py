@@ -29,8 +29,17 @@ _RULES = (
         "made_by_other_weights", "candidates",
         "SELECT c.candidate_id AS row_id, c.round, c.split AS place, 'was made by weights ' || c.weights_hash || "
         "', the round''s are ' || CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END AS what "
-        "FROM candidates c JOIN rounds r USING (round) "
-        "WHERE c.weights_hash <> CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END",
+        "FROM candidates c JOIN rounds r USING (round) WHERE c.origin IS DISTINCT FROM 'demonstration' "
+        "AND c.weights_hash <> CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END",
+    ),
+    # Known answers: no weights made them, and their text is what came with the prompt.
+    Rule(
+        "not_the_known_answer", "candidates",
+        "SELECT c.candidate_id AS row_id, c.round, c.split AS place, CASE WHEN c.weights_hash <> '' "
+        "THEN 'is a demonstration and names weights ' || c.weights_hash "
+        "ELSE 'is a demonstration and not its prompt''s answer' END AS what "
+        "FROM candidates c LEFT JOIN prompts p ON p.prompt_id = c.prompt_id AND p.round = c.round AND p.split = c.split "
+        "WHERE c.origin = 'demonstration' AND (c.weights_hash <> '' OR p.answer IS DISTINCT FROM c.text)",
     ),
     Rule(
         "judged_by_other_weights", "judgements",

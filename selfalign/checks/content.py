@@ -99,7 +99,23 @@ def _judgements(query: Query) -> list[Finding]:
 
 
 def _candidates(query: Query, run: Mapping[str, Any]) -> list[Finding]:
-    return broken(query, [_seeds(run["seed"]), *_candidate_ids(query, run)])
+    return [*broken(query, [_seeds(run["seed"]), *_candidate_ids(query, run)]), *_demonstrations(query)]
+
+
+def _demonstrations(query: Query) -> list[Finding]:
+    made = _id_sql("demonstration", "round::VARCHAR", _text("prompt_id"), _text("text"))
+    rows = query(
+        f"SELECT candidate_id, round, split, prompt_id, text FROM candidates WHERE origin = 'demonstration' "
+        f"AND candidate_id <> {made} ORDER BY ALL LIMIT {_DOUBTFUL}", (),
+    ).to_pylist()  # fmt: skip
+    return [
+        Finding(
+            "candidate_id", "candidates", row["candidate_id"], place(row["round"], row["split"]),
+            "the id is not that of its round, prompt and text", remake(row["round"]),
+        )
+        for row in rows
+        if content_id("demonstration", row["round"], row["prompt_id"], row["text"]) != row["candidate_id"]
+    ]  # fmt: skip
 
 
 def _seeds(run_seed: int) -> Rule:
@@ -122,7 +138,7 @@ def _candidate_ids(query: Query, run: Mapping[str, Any]) -> Iterator[Rule]:
         "m.tokenizer_hash FROM candidates c JOIN rounds r USING (round) "
         "JOIN rounds m ON m.round = CASE c.split WHEN 'train' THEN c.round - 1 ELSE c.round END "
         # A frozen round may have been made with another system prompt; version 1 wrote no tokenizer hash.
-        "WHERE m.tokenizer_hash IS NOT NULL AND NOT coalesce(r.frozen, false)", (),
+        "WHERE m.tokenizer_hash IS NOT NULL AND NOT coalesce(r.frozen, false) AND c.origin IS NULL", (),
     ).to_pylist()  # fmt: skip
     if not ways:
         return
@@ -135,7 +151,9 @@ def _candidate_ids(query: Query, run: Mapping[str, Any]) -> Iterator[Rule]:
         "candidate_id", "candidates",
         f"SELECT c.candidate_id AS row_id, c.round, c.split AS place, "
         f"'the id is not that of its prompt, weights, tokenizer, sampling, seed and sample' AS what "
-        f"FROM candidates c JOIN (SELECT {names}) w USING ({', '.join(columns)}) WHERE c.candidate_id <> {made}",
+        f"FROM candidates c JOIN (SELECT {names}) w USING ({', '.join(columns)}) "
+        # Ids of the others are also of a contrast file's hash, which no row has, or of the known answer.
+        f"WHERE c.origin IS NULL AND c.candidate_id <> {made}",
         params=(*given, middles),
     )  # fmt: skip
 

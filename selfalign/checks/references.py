@@ -13,13 +13,17 @@ _CANDIDATE_COLUMNS = (
     ("pairs", "pair_id", "chosen_id"),
     ("pairs", "pair_id", "rejected_id"),
     ("unary_labels", "label_id", "candidate_id"),
+    ("rankings", "ranking_id", "candidate_id"),
 )
+#: Where the rows of a table are more than one name each.
+_ROWS = {"rankings": "(SELECT *, unnest(candidate_ids) AS candidate_id FROM rankings)"}
 #: (table, its id, round of the prompt it belongs to, split of that prompt).
 _PROMPT_COLUMNS = (
     ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
     ("selections", "selection_id", "r.round", "'train'"),
     ("pairs", "pair_id", "r.round", "'train'"),
     ("unary_labels", "label_id", "r.round", "'train'"),
+    ("rankings", "ranking_id", "r.round", "'train'"),
 )
 
 
@@ -34,7 +38,7 @@ def _unknown_candidates() -> Iterator[Rule]:
             "unknown_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
             f"'there is no candidate ' || r.{column} AS what "
-            f"FROM {table} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
+            f"FROM {_ROWS.get(table, table)} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
         )  # fmt: skip
 
 
@@ -50,7 +54,7 @@ def _foreign_candidates() -> Iterator[Rule]:
             "foreign_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' is of "
             f"round ' || c.round || ', ' || c.split || ' prompt ' || c.prompt_id AS what "
-            f"FROM {table} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
+            f"FROM {_ROWS.get(table, table)} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
         )  # fmt: skip
 
 
@@ -87,15 +91,21 @@ def _twice() -> Iterator[Rule]:
 
 
 def _gaps() -> Iterator[Rule]:
-    """A finished stage made the same number of samples for every prompt: its own ledger line says how many."""
+    """A finished stage made the same number of samples for every prompt: its own ledger line says how many.
+
+    Beside them it counts the demonstrations, which have a number of their own.
+    """
     for stage, split, prompt_round in (("generate", "train", "s.round"), ("answer", "held_out", "0")):
         yield Rule(
             "samples_missing", "prompts",
-            f"WITH wanted AS (SELECT s.round, p.prompt_id, s.rows_out // s.rows_in AS samples FROM stages s "
-            f"JOIN prompts p ON p.round = {prompt_round} AND p.split = '{split}' "
-            f"WHERE s.stage = '{stage}' AND s.status = 'done' AND s.rows_in > 0 AND s.rows_out % s.rows_in = 0), "
+            f"WITH known AS (SELECT round, count(*) AS n FROM candidates WHERE split = '{split}' "
+            f"AND origin = 'demonstration' GROUP BY round), "
+            f"sampled AS (SELECT s.*, s.rows_out - coalesce(k.n, 0) AS samples_out FROM stages s LEFT JOIN known k "
+            f"USING (round) WHERE s.stage = '{stage}' AND s.status = 'done' AND s.rows_in > 0), "
+            f"wanted AS (SELECT s.round, p.prompt_id, s.samples_out // s.rows_in AS samples FROM sampled s "
+            f"JOIN prompts p ON p.round = {prompt_round} AND p.split = '{split}' WHERE s.samples_out % s.rows_in = 0), "
             f"had AS (SELECT round, prompt_id, list(sample_idx ORDER BY sample_idx) AS present FROM candidates "
-            f"WHERE split = '{split}' GROUP BY round, prompt_id) "
+            f"WHERE split = '{split}' AND origin IS DISTINCT FROM 'demonstration' GROUP BY round, prompt_id) "
             f"SELECT w.prompt_id AS row_id, w.round, '{stage}' AS place, 'has samples ' || "
             f"coalesce(to_json(h.present)::VARCHAR, '[]') || ', not 0 to ' || (w.samples - 1) AS what "
             f"FROM wanted w LEFT JOIN had h USING (round, prompt_id) "

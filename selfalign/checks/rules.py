@@ -37,13 +37,16 @@ def _margins() -> Iterator[Rule]:
 def _scores() -> Iterator[Rule]:
     """Where one judge of that name judged in the round; a pair does not say which of several it followed."""
     for side in ("chosen", "rejected"):
+        # A builder's own figure stands beside what the judge said, as an event then has it.
+        judged = f"coalesce((e.detail::JSON ->> '{side}_judged')::DOUBLE, p.{side}_score)"
         yield Rule(
             "score", "pairs",
-            f"{_MEANS} SELECT p.pair_id AS row_id, p.round, '{side}' AS place, '{side}_score ' || p.{side}_score || "
+            f"{_MEANS} SELECT p.pair_id AS row_id, p.round, '{side}' AS place, '{side}_score ' || {judged} || "
             f"' is not the mean of ' || p.judge || '''s valid votes, ' || coalesce(m.score::VARCHAR, 'of which there "
             f"are none') AS what FROM pairs p SEMI JOIN one_judge o ON o.round = p.round AND o.judge = p.judge "
+            f"LEFT JOIN events e ON e.kind = 'pair_score' AND e.subject_id = p.pair_id "
             f"LEFT JOIN means m ON m.candidate_id = p.{side}_id AND m.round = p.round AND m.judge = p.judge "
-            f"WHERE m.score IS NULL OR NOT abs(p.{side}_score - m.score) <= {_ROUNDING}",
+            f"WHERE m.score IS NULL OR NOT abs({judged} - m.score) <= {_ROUNDING}",
         )  # fmt: skip
     yield Rule(
         "score", "unary_labels",
@@ -77,9 +80,11 @@ def _examples() -> Iterator[Rule]:
     yield Rule(
         "n_examples", "checkpoints",
         "WITH made AS (SELECT round, count(*) AS n FROM "
-        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons) GROUP BY round) "
+        # Of labels, fine-tuning takes those that are wanted.
+        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons UNION ALL SELECT round FROM unary_labels WHERE label) "
+        "GROUP BY round) "
         "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
-        "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs or lessons' AS what "
+        "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs, lessons or wanted answers' AS what "
         "FROM checkpoints k LEFT JOIN made m USING (round) "
         f"WHERE k.trainer IN {_USES_ALL} AND k.n_examples <> coalesce(m.n, 0)",
     )  # fmt: skip

@@ -54,6 +54,8 @@ def calibrate(
         raise BadInput(f"--split {split}: unknown; known: {', '.join(get_args(GoldSplit))}")
     config, of_run = _config(target, set_)
     judges = [_judge(config, text) for text in judge or ()] or [config.judge]
+    if judges == [None]:
+        raise BadInput(f"{target}: the run has no judge (judge: null); name one with --judge")
     question = Question(
         judges, gold or config.calibrate.gold, split, items, accuracy if fit else None  # type: ignore[arg-type]
     )  # fmt: skip

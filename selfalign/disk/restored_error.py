@@ -7,7 +7,7 @@ from pathlib import Path
 from selfalign.engines.chat import encode_chat
 from selfalign.errors import BadInput
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import messages_for
+from selfalign.stages.conversations import messages_for
 from selfalign.types import Candidate, Prompt, TokenSequence
 
 #: Enough for a figure in seconds.

@@ -59,6 +59,23 @@ def group(
     ]
 
 
+def unjudged(prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> list[ScoredGroup]:
+    """As :func:`group` where nothing is judged: no candidate has a score."""
+    members: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        members[candidate.prompt_id].append(candidate)
+    return [
+        ScoredGroup(
+            prompt,
+            tuple(
+                ScoredCandidate(c, None, 0, {}) for c in sorted(members[prompt.prompt_id], key=lambda c: c.sample_idx)
+            ),
+            "",
+        )
+        for prompt in sorted(prompts, key=lambda p: p.prompt_id)
+    ]
+
+
 def _mean(votes: Sequence[Judgement], min_valid_votes: int) -> Votes:
     valid = [vote.score for vote in votes if vote.outcome == "ok" and vote.score is not None]
     # fsum: the same votes in another order must not break a tie.

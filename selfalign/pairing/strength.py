@@ -12,11 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from selfalign.config import Settings
+from selfalign.pairing.sides import PairSettings
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ class StrengthSettings(Settings):
         if self.margin != "mean" and (self.flip_below is not None or self.flip_bottom):
             raise ValueError("flipping needs margin: mean, since a flipped pair's scores have a negative margin")
         return self
+
+
+class VotedPairSettings(PairSettings):
+    """Settings of a builder whose pairs carry the judge's own scores, and so can follow the votes behind them."""
+
+    strength: StrengthSettings | None = Field(
+        None, description="flip, drop, weigh and space pairs by how far several votes agree on them"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Ids and fingerprints hash this: a run that does not use strength keeps those it had before there was any.
+        data: dict[str, Any] = handler(self)
+        return {key: value for key, value in data.items() if key != "strength" or value is not None}
 
 
 def shared_differences(chosen: Mapping[str, float], rejected: Mapping[str, float]) -> list[float]:

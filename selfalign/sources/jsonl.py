@@ -4,7 +4,7 @@
 
 Only the text is required. It may also be called "prompt" or "instruction", or be the one user turn
 of {"messages": [...]}, so that IFEval's file and common instruction sets can be read as they are.
-Keys that mean nothing here are ignored.
+"answer" is a good answer to it: generate.demonstrations makes that a candidate. Keys that mean nothing here are ignored.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def _prompt(line: bytes, origin: str) -> Prompt:
         rouge_max=None,
         instruction_id_list=tuple(ids),
         kwargs=arguments,
+        answer=_answer(data),
     )
 
 
@@ -152,10 +153,7 @@ def _text(data: Mapping[str, Any]) -> str:
         )
     if not isinstance(text, str) or not text.strip():
         raise BadInput("the text is empty or no string; write the instruction")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadInput("the text holds half a character (a lone surrogate); write the whole character") from None
+    _whole_characters(text, "text")
     return text
 
 
@@ -175,6 +173,23 @@ def _kwargs(value: Any) -> list[dict[str, Any]]:
         raise BadInput("kwargs must be a list of objects, one for each instruction id")
     # IFEval's own file lists every argument of every checker, most of them null.
     return [{name: argument for name, argument in item.items() if argument is not None} for item in value]
+
+
+def _answer(data: Mapping[str, Any]) -> str | None:
+    answer = data.get("answer")
+    if answer is None:
+        return None
+    if not isinstance(answer, str) or not answer.strip():
+        raise BadInput("the answer is empty or no string; write a good answer, or leave the key out")
+    _whole_characters(answer, "answer")
+    return answer
+
+
+def _whole_characters(text: str, what: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadInput(f"the {what} holds half a character (a lone surrogate); write the whole character") from None
 
 
 def _label(data: Mapping[str, Any], key: str) -> str:

@@ -34,6 +34,8 @@ COST = "judge_cost"
 
 def enabled(config: RunConfig) -> bool:
     """Whether rounds measure their judge."""
+    if config.judge is None:
+        return False
     wanted = config.calibrate.enabled
     return wanted == "always" or (wanted == "auto" and needs_model(config.judge))
 

@@ -55,7 +55,9 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         training=json.loads(trained[0].metrics) if trained else {},
         seed=derive_seed(context.config.seed, round, "evaluate") & 0xFFFFFFFF,
         n_trained=trained[0].n_examples if trained else 0,
-        training_candidates=_by_round(context, Candidate, "split = 'train'", round)
+        training_candidates=_by_round(
+            context, Candidate, "split = 'train' and origin is distinct from 'demonstration'", round
+        )
         if "training_candidates" in needs
         else {},
         pairs=_by_round(context, Pair, "true", round) if "pairs" in needs else {},

@@ -18,7 +18,7 @@ from selfalign.protocols import Gate, GateInput
 from selfalign.registry import find
 from selfalign.stages import prompts
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import build_judge
+from selfalign.stages.judge import build_judge, is_judged
 from selfalign.stages.ledger import StageOutcome
 from selfalign.stages.set_aside import go_back
 from selfalign.store.branches import Place
@@ -163,7 +163,8 @@ def _made_of(context: RunContext, round: int) -> str:
     settings = {name: value for name, value in context.config.snapshot().items() if name not in NO_ROWS}
     return content_id(
         _ROLLED_BACK, round, context.weights(round - 1).weights_hash, prompts.fingerprint(context, 0),
-        prompts.fingerprint(context, round), build_judge(context, round).judge_hash, settings,
+        prompts.fingerprint(context, round), build_judge(context, round).judge_hash if is_judged(context, round) else None,
+        settings,
     )  # fmt: skip
 
 

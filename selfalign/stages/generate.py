@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from selfalign.errors import WeightsNotKept
 from selfalign.failpoints import reach
 from selfalign.identity import content_id, derive_seed
+from selfalign.protocols import Engine
 from selfalign.stages.context import Model, RunContext
+from selfalign.stages.conversations import Ask, asks, load_contrast
+from selfalign.stages.demonstrations import demonstration_id, demonstrations, with_answer
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.stages.loading import Notes, load_engine
+from selfalign.stages.loading import Notes, load_engine, load_tokenizer
 from selfalign.stages.supervise import collect, supervise
-from selfalign.types import Candidate, Completion, GenerationRequest, Message, Prompt, SamplingParams, Split
+from selfalign.templates import Templates
+from selfalign.types import Candidate, Completion, GenerationRequest, Prompt, SamplingParams, Split
+
+#: Demonstrations whose log-probabilities are read in one batch; the engine makes its own of them by tokens.
+_DEMONSTRATIONS = 64
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,19 @@ class Sampling:
     prompt_round: int
     samples: int
     params: SamplingParams
+    #: names of the two files that show a prompt; None: as it is
+    contrast: Mapping[str, str] | None = None
+    #: whether a prompt's own answer is a candidate as well
+    demonstrations: bool = False
 
 
 def training_candidates(context: RunContext, round: int) -> Sampling:
     settings = context.config.generate
     params = SamplingParams(settings.temperature, settings.top_p, settings.top_k, settings.max_tokens)
-    return Sampling("generate", "train", round - 1, round, settings.candidates, params)
+    # A round that teaches the judge verifies what the model answers by itself.
+    contrast = None if context.config.teaches(round) or settings.contrast is None else settings.contrast.model_dump()
+    shown = settings.demonstrations and not context.config.teaches(round)
+    return Sampling("generate", "train", round - 1, round, settings.candidates, params, contrast, shown)
 
 
 def held_out_answers(context: RunContext, round: int) -> Sampling:
@@ -49,8 +64,18 @@ def fingerprint(context: RunContext, round: int, sampling: Sampling) -> str:
     return content_id(
         sampling.stage, upstream(context, sampling.prompt_round, "prompts"), weights, model.tokenizer_hash,
         sampling.samples, asdict(sampling.params), context.config.generate.system_prompt,
-        context.config.generate.engine.model_dump(mode="json"), context.config.dtype,
+        context.config.generate.engine.model_dump(mode="json"), context.config.dtype, *_further(context, sampling),
     )  # fmt: skip
+
+
+def _further(context: RunContext, sampling: Sampling) -> list[Any]:
+    """What only some runs have; the fingerprints of the others are as they were before there was any of it."""
+    found: list[Any] = []
+    if sampling.contrast is not None:
+        found.append([template.hash for template in load_contrast(context.templates(), sampling.contrast).values()])
+    if sampling.demonstrations:
+        found.append("demonstrations")
+    return found
 
 
 def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -> StageOutcome:
@@ -60,7 +85,7 @@ def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -
     where, values = "round = ? and split = ?", (round, sampling.split)
     done = context.store.query(f"select candidate_id from candidates where {where}", values)["candidate_id"].to_pylist()
     model = context.model(sampling.model_round)
-    expected = len(prompts) * sampling.samples
+    expected = len(prompts) * sampling.samples + (len(with_answer(prompts)) if sampling.demonstrations else 0)
     if len(done) < expected:
         if sampling.model_round == round and model.original_hash != model.weights_hash:
             raise WeightsNotKept(
@@ -73,15 +98,16 @@ def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -
     folder.remove()
     figures = context.store.query(
         f"select count(*) n, sum(n_tokens) tokens, avg(n_tokens) mean, avg((finish_reason = 'length')::double) cut "
-        f"from candidates where {where}",
+        f"from candidates where {where} and origin is distinct from 'demonstration'",
         values,
     ).to_pylist()[0]
+    known = expected - len(prompts) * sampling.samples
     summary = (
         f"{figures['n']} answers to {len(prompts)} prompts, {figures['mean']:.0f} tokens on average, "
-        f"{figures['cut']:.0%} cut at max_tokens"
+        f"{figures['cut']:.0%} cut at max_tokens" + (f"; {known} demonstrations" if known else "")
     )
     return StageOutcome(
-        len(prompts), figures["n"], summary, {"tokens": int(figures["tokens"]), "truncated": figures["cut"]}
+        len(prompts), figures["n"] + known, summary, {"tokens": int(figures["tokens"]), "truncated": figures["cut"]}
     )
 
 
@@ -94,6 +120,9 @@ def _spec(context: RunContext, round: int, sampling: Sampling, model: Model, don
         "samples": sampling.samples,
         "params": asdict(sampling.params),
         "system_prompt": context.config.generate.system_prompt,
+        "contrast": sampling.contrast,
+        "demonstrations": sampling.demonstrations,
+        "templates": [str(path.resolve()) for path in context.template_folders()],
         **engine_spec(context, model),
         "done": done,
     }
@@ -115,17 +144,15 @@ def engine_spec(context: RunContext, model: Model) -> dict[str, Any]:
 # -- in the stage process -----------------------------------------------------------------------
 
 
-def messages_for(text: str, system_prompt: str | None) -> tuple[Message, ...]:
-    """The conversation a policy is shown for an instruction; training uses the same."""
-    user: Message = {"role": "user", "content": text}
-    return ({"role": "system", "content": system_prompt}, user) if system_prompt else (user,)
+def candidate_id(spec: dict[str, Any], prompt: Prompt, sample_idx: int, shown: str | None = None) -> str:
+    """Everything that decides the text, and nothing else; the round keeps equal weights of two rounds apart.
 
-
-def candidate_id(spec: dict[str, Any], prompt: Prompt, sample_idx: int) -> str:
-    """Everything that decides the text, and nothing else; the round keeps equal weights of two rounds apart."""
+    ``shown`` is the hash of the contrast file that the prompt was shown by.
+    """
     return content_id(
         "candidate", prompt.prompt_id, spec["round"], spec["split"], spec["weights_hash"], spec["tokenizer_hash"],
         spec["params"], spec["system_prompt"], seed_of(spec, prompt, sample_idx), sample_idx,
+        *([] if shown is None else [shown]),
     )  # fmt: skip
 
 
@@ -141,55 +168,75 @@ def work(folder: JobFolder) -> None:
     params = SamplingParams(**spec["params"])
     notes = Notes(spec["round"], "answer" if spec["split"] == "held_out" else "generate")
     engine = load_engine(spec, notes.add)
-    conversations = [messages_for(p.text, spec["system_prompt"]) for p in prompts]
-    lengths = [len(engine.encode_prompt(messages)) for messages in conversations]
-    batches = engine.plan(lengths, spec["samples"], params.max_tokens)
+    contrast = (
+        load_contrast(Templates([Path(p) for p in spec["templates"]]), spec["contrast"]) if spec["contrast"] else None
+    )
+    asked = asks(prompts, spec["samples"], spec["system_prompt"], contrast)
+    known = with_answer(prompts) if spec["demonstrations"] else []
+    lengths = [len(engine.encode_prompt(ask.messages)) for ask in asked]
+    batches = engine.plan(lengths, max((len(ask.samples) for ask in asked), default=0), params.max_tokens)
+    total = len(prompts) * spec["samples"] + len(known)
     done = set(spec["done"])
     finished, tokens, started = 0, 0, time.monotonic()
     for number, batch in enumerate(batches):
-        ids = [[candidate_id(spec, prompts[i], j) for j in range(spec["samples"])] for i in batch]
-        if any(identity not in done for members in ids for identity in members):
+        members = [asked[i] for i in batch]
+        ids = [[candidate_id(spec, ask.prompt, j, ask.shown) for j in ask.samples] for ask in members]
+        if any(identity not in done for own in ids for identity in own):
             requests = [
                 GenerationRequest(
-                    prompts[i].prompt_id,
-                    conversations[i],
-                    tuple(seed_of(spec, prompts[i], j) for j in range(spec["samples"])),
+                    ask.prompt.prompt_id, ask.messages, tuple(seed_of(spec, ask.prompt, j) for j in ask.samples)
                 )
-                for i in batch
+                for ask in members
             ]
             reach("batch_begun")
             completions = engine.generate(requests, params)
-            rows = _rows(spec, engine.name, params, [prompts[i] for i in batch], ids, completions)
+            rows = _rows(spec, engine.name, params, members, ids, completions)
             folder.emit(number, [*rows, *notes.take(number)])
             tokens += sum(row.n_tokens for row in rows)
-        finished += len(batch) * spec["samples"]
+        finished += sum(len(own) for own in ids)
         note = f"{tokens / max(time.monotonic() - started, 1e-9):.0f} tokens/s"
-        folder.report(Progress(finished, len(prompts) * spec["samples"], "answers", 0, note))
+        folder.report(Progress(finished, total, "answers", 0, note))
+    _add_known(folder, spec, engine, known, len(batches), notes)
     engine.close()
+
+
+def _add_known(
+    folder: JobFolder, spec: dict[str, Any], engine: Engine, prompts: Sequence[Prompt], first: int, notes: Notes
+) -> None:
+    """Demonstrations, in batches that follow those of the samples."""
+    done = set(spec["done"])
+    tokenizer = load_tokenizer(spec) if prompts else None
+    for place in range(0, len(prompts), _DEMONSTRATIONS):
+        members = prompts[place : place + _DEMONSTRATIONS]
+        if all(demonstration_id(spec["round"], p.prompt_id, p.answer or "") in done for p in members):
+            continue
+        number = first + place // _DEMONSTRATIONS
+        reach("batch_begun")
+        folder.emit(number, [*demonstrations(spec, engine, tokenizer, members), *notes.take(number)])
 
 
 def _rows(
     spec: dict[str, Any],
     engine: str,
     params: SamplingParams,
-    prompts: Sequence[Prompt],
+    asked: Sequence[Ask],
     ids: Sequence[Sequence[str]],
     completions: Sequence[tuple[Completion, ...]],
 ) -> list[Candidate]:
     return [
         Candidate(
-            candidate_id=ids[i][j],
-            prompt_id=prompt.prompt_id,
+            candidate_id=identity,
+            prompt_id=ask.prompt.prompt_id,
             round=spec["round"],
             split=spec["split"],
-            sample_idx=j,
+            sample_idx=sample,
             weights_hash=spec["weights_hash"],
             engine=engine,
             temperature=params.temperature,
             top_p=params.top_p,
             top_k=params.top_k,
             max_tokens=params.max_tokens,
-            seed=seed_of(spec, prompt, j),
+            seed=seed_of(spec, ask.prompt, sample),
             text=completion.text,
             token_ids=completion.token_ids,
             n_tokens=len(completion.token_ids),
@@ -197,7 +244,8 @@ def _rows(
             finish_reason=completion.finish_reason,
             end_token_id=completion.end_token_id,
             logprob=completion.logprob,
+            origin=ask.origin,
         )
-        for i, prompt in enumerate(prompts)
-        for j, completion in enumerate(completions[i])
+        for ask, own, answers in zip(asked, ids, completions, strict=True)
+        for sample, identity, completion in zip(ask.samples, own, answers, strict=True)
     ]

@@ -41,6 +41,11 @@ def judge_settings(context: RunContext, round: int) -> Any:
     return VerifierJudge.Config(mode="all") if context.config.teaches(round) else context.config.judge
 
 
+def is_judged(context: RunContext, round: int) -> bool:
+    """Whether anything is judged in ``round``."""
+    return judge_settings(context, round) is not None
+
+
 def build_judge(context: RunContext, round: int) -> Judge:
     """The round's judge without a model: enough for its name and hash."""
     return without_model(context, round, judge_settings(context, round))
@@ -55,7 +60,7 @@ def without_model(context: RunContext, round: int, settings: Any) -> Judge:
 
 
 def needs_engine(context: RunContext, round: int) -> bool:
-    return needs_model(judge_settings(context, round))
+    return is_judged(context, round) and needs_model(judge_settings(context, round))
 
 
 def needs_model(settings: Any) -> bool:

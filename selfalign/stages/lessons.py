@@ -20,7 +20,7 @@ from selfalign.judges.scores import group
 from selfalign.protocols import Judge, TeachableJudge
 from selfalign.stages.calibrate import read_once
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import messages_for
+from selfalign.stages.conversations import messages_for
 from selfalign.stages.judge import build_judge, without_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Lesson, Message, Prompt, ScoredGroup

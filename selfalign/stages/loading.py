@@ -57,3 +57,12 @@ def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> E
             f"put the original files back and run again"
         )
     return engine
+
+
+def load_tokenizer(spec: dict[str, Any]) -> Any:
+    """The tokenizer of the same model, for what is not sampled but written down as the policy would have."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        spec["model"], local_files_only=True, trust_remote_code=spec["trust_remote_code"]
+    )

@@ -14,7 +14,8 @@ from selfalign.evaluation.statistics import cluster_mean_interval
 from selfalign.failpoints import reach
 from selfalign.identity import canonical, content_id
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import engine_spec, messages_for
+from selfalign.stages.conversations import messages_for
+from selfalign.stages.generate import engine_spec
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import load_engine

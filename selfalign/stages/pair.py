@@ -6,30 +6,22 @@ from collections import Counter
 
 from selfalign.errors import EmptyStage
 from selfalign.identity import canonical, content_id, derive_seed
-from selfalign.judges.scores import group
+from selfalign.judges.scores import group, unjudged
 from selfalign.protocols import PairBuilder, PairingInput
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import build_judge
+from selfalign.stages.judge import build_judge, is_judged
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Event, Judgement, Pair, Pairing, Prompt, Ranking, UnaryLabel
+from selfalign.types import Candidate, Event, Judgement, Pair, Pairing, Prompt, Ranking, ScoredGroup, UnaryLabel
 
 
 def fingerprint(context: RunContext, round: int) -> str:
-    return content_id("pair", upstream(context, round, "judge"), context.config.pair.model_dump(mode="json"))
+    made = upstream(context, round, "judge" if is_judged(context, round) else "generate")
+    return content_id("pair", made, context.config.pair.model_dump(mode="json"))
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
-    judge = build_judge(context, round)
-    where, values = "round = ? and split = 'train'", (round,)
-    groups = group(
-        context.store.rows(Prompt, where, values),
-        context.store.rows(Candidate, where, values),
-        context.store.rows(
-            Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
-        ),
-        judge,
-    )
+    groups = _groups(context, round)
     builder: PairBuilder = find("pair", context.config.pair.id).load()(context.config.pair)
     pairing = builder.build(PairingInput(round, groups, derive_seed(context.config.seed, round, "pair")))
     events = [
@@ -38,10 +30,11 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         for u in pairing.unpaired
     ]  # fmt: skip
     events += [
-        Event(content_id("pair_strength", round, builder.name, note.pair_id), round, "pair", "pair_strength",
+        Event(content_id(note.kind, round, builder.name, note.pair_id), round, "pair", note.kind,
               note.pair_id, note.reason, canonical(dict(note.detail)))
         for note in pairing.notes
     ]  # fmt: skip
+    _refuse_one_class(context, round, pairing)
     made: list[Pair | UnaryLabel | Ranking] = [*pairing.pairs, *pairing.labels, *pairing.rankings]
     context.store.insert([*made, *events])
     reasons = Counter(u.reason for u in pairing.unpaired)
@@ -55,8 +48,38 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     figure = _figure(pairing)
     return StageOutcome(
         len(groups), len(made), f"{len(made)} {builder.makes} from {used} of {len(groups)} prompts ({why}){figure}",
-        {"unpaired": dict(reasons)},
+        {"unpaired": dict(reasons), **({"labels": _classes(pairing)} if pairing.labels else {})},
     )  # fmt: skip
+
+
+def _groups(context: RunContext, round: int) -> list[ScoredGroup]:
+    where, values = "round = ? and split = 'train'", (round,)
+    prompts, candidates = context.store.rows(Prompt, where, values), context.store.rows(Candidate, where, values)
+    if not is_judged(context, round):
+        return unjudged(prompts, candidates)
+    judge = build_judge(context, round)
+    judgements = context.store.rows(
+        Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
+    )
+    return group(prompts, candidates, judgements, judge)
+
+
+def _refuse_one_class(context: RunContext, round: int, pairing: Pairing) -> None:
+    """A loss over wanted and unwanted answers has nothing to tell apart where all are of one kind."""
+    needed = getattr(find("train", context.config.train.id).load(), "needs", "pairs")
+    counts = _classes(pairing)
+    if needed == "labels" and pairing.labels and not all(counts.values()):
+        there, missing = ("desirable", "undesirable") if counts["desirable"] else ("undesirable", "desirable")
+        raise EmptyStage(
+            f"round {round}: all {len(pairing.labels)} labels are {there} and train '{context.config.train.id}' needs both; "
+            f"move the {missing} threshold of pair '{context.config.pair.id}', ask for more candidates or a higher "
+            f"temperature, or use another judge"
+        )
+
+
+def _classes(pairing: Pairing) -> dict[str, int]:
+    desirable = sum(label.label for label in pairing.labels)
+    return {"desirable": desirable, "undesirable": len(pairing.labels) - desirable}
 
 
 def _figure(pairing: Pairing) -> str:
@@ -64,5 +87,6 @@ def _figure(pairing: Pairing) -> str:
     if pairing.pairs:
         return f", mean margin {sum(p.margin for p in pairing.pairs) / len(pairing.pairs):.2f}"
     if pairing.labels:
-        return f", {sum(label.label for label in pairing.labels)} of them desirable"
+        counts = _classes(pairing)
+        return f", {counts['desirable']} desirable and {counts['undesirable']} undesirable"
     return ""

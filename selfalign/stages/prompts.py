@@ -18,8 +18,10 @@ from selfalign.types import Prompt, Split
 
 def fingerprint(context: RunContext, round: int) -> str:
     pool = load_held_out(context) if round == 0 else load_training(context)
+    # An id is that of the instruction alone; its answer counts where it becomes a candidate.
+    answers = [[p.answer for p in pool]] if round and context.config.generate.demonstrations else []
     return content_id(
-        "prompts", context.config.seed, round, context.config.prompts.per_round, [p.prompt_id for p in pool]
+        "prompts", context.config.seed, round, context.config.prompts.per_round, [p.prompt_id for p in pool], *answers
     )
 
 
@@ -80,7 +82,10 @@ def _load(sources: Sequence[object], settings: PromptSettings, split: Split, bas
                 continue
             if settings.languages is not None and prompt.language not in settings.languages:
                 continue
-            rows.setdefault(prompt.prompt_id, replace(prompt, split=split, round=0))
+            first = rows.setdefault(prompt.prompt_id, replace(prompt, split=split, round=0))
+            if first.answer is None and prompt.answer is not None:
+                # Answers may have a file of their own, listed beside that of the prompts.
+                rows[prompt.prompt_id] = replace(first, answer=prompt.answer)
     if not rows:
         raise PromptFileError(
             f"no {split} prompt is left after only_constrained={settings.only_constrained} and "

@@ -9,7 +9,7 @@ from pathlib import Path
 from selfalign.errors import BadInput, EmptyStage
 from selfalign.identity import derive_seed
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import messages_for
+from selfalign.stages.conversations import messages_for
 from selfalign.training.checkpoints import publish
 from selfalign.training.reward import RECORD, RewardResult, RewardSettings, train_reward
 from selfalign.types import Candidate, Pair, PairExample, Prompt

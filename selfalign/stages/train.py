@@ -16,7 +16,7 @@ from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
-from selfalign.stages.generate import messages_for
+from selfalign.stages.conversations import messages_for
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise

@@ -73,9 +73,9 @@ CREATE TABLE candidates (
     prompt_id VARCHAR NOT NULL, -- the instruction answered
     round INTEGER NOT NULL, -- round whose stage made it (train: by M_t-1, held_out: by M_t)
     split VARCHAR NOT NULL CHECK (split IN ('train', 'held_out')), -- split of its prompt
-    sample_idx INTEGER NOT NULL, -- 0 .. N-1 within the prompt
-    weights_hash VARCHAR NOT NULL, -- weights that made it
-    engine VARCHAR NOT NULL, -- registered name of the engine that sampled it
+    sample_idx INTEGER NOT NULL, -- 0 .. N-1 within the prompt; -1: a demonstration, see origin
+    weights_hash VARCHAR NOT NULL, -- weights that made it; empty for a demonstration
+    engine VARCHAR NOT NULL, -- registered name of the engine that sampled it; demonstration: nobody did
     temperature DOUBLE NOT NULL, -- 0 is greedy
     top_p DOUBLE NOT NULL, -- 1 is off
     top_k INTEGER NOT NULL, -- 0 is off
@@ -128,10 +128,10 @@ CREATE TABLE pairs (
     round INTEGER NOT NULL, -- round that trains on the pair
     chosen_id VARCHAR NOT NULL, -- the better candidate
     rejected_id VARCHAR NOT NULL, -- the worse candidate
-    chosen_score DOUBLE NOT NULL, -- mean of the judge's valid votes
-    rejected_score DOUBLE NOT NULL, -- mean of the judge's valid votes
+    chosen_score DOUBLE NOT NULL, -- mean of the judge's valid votes, or the builder's figure (event pair_score)
+    rejected_score DOUBLE NOT NULL, -- mean of the judge's valid votes, or the builder's figure (event pair_score)
     margin DOUBLE NOT NULL, -- chosen_score - rejected_score, or what an event pair_strength says
-    judge VARCHAR NOT NULL, -- name of the judge that decided
+    judge VARCHAR NOT NULL, -- name of the judge that decided; demonstration, contrast, agreement: where none did
     builder VARCHAR NOT NULL, -- registered name of the pair builder
     n_votes INTEGER NOT NULL, -- valid votes behind the two scores
     weight DOUBLE NOT NULL -- weight in the loss, 1 unless a method says otherwise
@@ -186,7 +186,7 @@ CREATE TABLE events (
     event_id VARCHAR PRIMARY KEY, -- content hash of what happened
     round INTEGER, -- round, if it belongs to one
     stage VARCHAR, -- stage, if it belongs to one
-    kind VARCHAR NOT NULL, -- no_pair, pair_strength, back_off, guard, decision ...
+    kind VARCHAR NOT NULL, -- no_pair, pair_strength, pair_score, back_off, guard, decision ...
     subject_id VARCHAR, -- row that it is about, if any
     message VARCHAR NOT NULL, -- for kind no_pair the reason
     detail VARCHAR NOT NULL, -- JSON object

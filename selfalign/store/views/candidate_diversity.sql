@@ -1,12 +1,13 @@
 -- Whether sampling still explores: distinct texts a prompt, and texts seen in an earlier round, one row a round.
 -- duplicates: candidates whose text another candidate of the prompt has too, beyond the first. all_same: prompts
 -- whose candidates (two or more) are one text. seen_before: candidates whose text the prompt had in an earlier round.
+-- Demonstrations do not count.
 CREATE OR REPLACE VIEW candidate_diversity AS
 WITH
 texts AS (
     SELECT round, prompt_id, hash(text) AS text, count(*) AS n
     FROM candidates
-    WHERE split = 'train'
+    WHERE split = 'train' AND origin IS DISTINCT FROM 'demonstration'
     GROUP BY round, prompt_id, hash(text)
 ),
 dated AS (

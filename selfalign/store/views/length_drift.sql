@@ -6,6 +6,7 @@ texts AS (
     SELECT
         round, CASE WHEN split = 'train' THEN 'candidates' ELSE 'held_out' END AS kind, n_tokens, finish_reason
     FROM candidates
+    WHERE origin IS DISTINCT FROM 'demonstration'
     UNION ALL
     SELECT pair.round, 'chosen' AS kind, chosen.n_tokens, chosen.finish_reason
     FROM pairs AS pair JOIN candidates AS chosen ON chosen.candidate_id = pair.chosen_id

@@ -1,0 +1,80 @@
+"""Whether what a run samples, judges, builds and trains on fits together: known from its config alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfalign.registry import find, plugins
+
+#: What a trainer needs (a field of TrainingJob) -> what a builder may make for it. Completions are the chosen sides
+#: of pairs, or the wanted answers.
+_FEEDS: Mapping[str, tuple[str, ...]] = {
+    "pairs": ("pairs",),
+    "labels": ("labels",),
+    "rankings": ("rankings",),
+    "completions": ("pairs", "labels"),
+}
+
+
+def reads(pair: Any) -> frozenset[str]:
+    """What the builder of ``pair`` (its Config) cannot do without: see protocols.PairBuilder."""
+    builder = find("pair", pair.id).load()
+    return frozenset(builder.reads(pair)) if hasattr(builder, "reads") else frozenset({"scores"})
+
+
+def misfits(config: Any) -> Iterator[str]:
+    """What of a RunConfig does not fit together, one line each with what to change."""
+    yield from _judge(config)
+    yield from _candidates(config)
+    yield from _trainer(config)
+
+
+def _judge(config: Any) -> Iterator[str]:
+    if config.judge is not None:
+        return
+    if "scores" in reads(config.pair):
+        yield f"judge: null, but pair '{config.pair.id}' needs scores; name a judge"
+    if config.resample is not None:
+        yield "judge: null, but resample needs scores; name a judge or leave resample out"
+    if config.teach.rounds:
+        yield "judge: null, but teach.rounds teaches the judge; name one"
+    if config.calibrate.enabled == "always":
+        yield "judge: null, but calibrate.enabled: always measures it; name one, or leave calibrate out"
+
+
+def _candidates(config: Any) -> Iterator[str]:
+    needed, settings, name = reads(config.pair), config.generate, config.pair.id
+    if "demonstrations" in needed and not settings.demonstrations:
+        yield f"pair '{name}' needs generate.demonstrations: true, and prompts with an answer"
+    if "contrast" in needed and settings.contrast is None:
+        yield f"pair '{name}' needs generate.contrast: {{positive: FILE, negative: FILE}}"
+    if settings.contrast is not None and settings.candidates % 2:
+        yield "generate.candidates must be even with generate.contrast: half of them are for each side"
+    alone = settings.candidates < 2 and not settings.demonstrations
+    if alone and find("pair", name).load().makes != "labels" and config.train.id != "sft":
+        yield "generate.candidates must be at least 2: a pair has two sides"
+
+
+def _trainer(config: Any) -> Iterator[str]:
+    builder, trainer = find("pair", config.pair.id).load(), find("train", config.train.id).load()
+    needed = getattr(trainer, "needs", "pairs")
+    if builder.makes not in _FEEDS.get(needed, (needed,)):
+        yield (
+            f"train '{config.train.id}' needs {needed}, and pair '{config.pair.id}' makes {builder.makes}; "
+            f"use a builder that makes {_either(_FEEDS.get(needed, (needed,)))} ({_makers(needed)}), or another trainer"
+        )
+    elif needed == "labels" and getattr(builder, "only_desirable", False):
+        yield (
+            f"train '{config.train.id}' needs answers that are wanted and answers that are not, and pair "
+            f"'{config.pair.id}' marks only wanted ones; use threshold_labels, or train: sft"
+        )
+
+
+def _makers(needed: str) -> str:
+    wanted = _FEEDS.get(needed, (needed,))
+    return ", ".join(plugin.name for plugin in plugins("pair") if plugin.load().makes in wanted) or "there is none"
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return " or ".join(names)

@@ -138,3 +138,16 @@ def test_the_shipped_prompts_are_valid(name: str) -> None:
     assert any(prompt.instruction_id_list for prompt in prompts)
     assert {prompt.language for prompt in prompts} == {"en", "zh"}
     assert all(guess_language(prompt.text) == prompt.language for prompt in prompts)
+
+
+def test_an_answer_goes_along_and_does_not_change_the_id(tmp_path: Path) -> None:
+    plain = read(tmp_path, {"text": "a"})[0]
+    known = read(tmp_path, {"text": "a", "answer": "Good."})[0]
+    assert (plain.answer, known.answer) == (None, "Good.")
+    assert known.prompt_id == plain.prompt_id
+    assert read(tmp_path, {"text": "a", "answer": None})[0].answer is None
+    for wrong in ("  ", 7, ["x"]):
+        with pytest.raises(PromptFileError, match=r"p\.jsonl:1: the answer is empty or no string"):
+            read(tmp_path, {"text": "a", "answer": wrong})
+    with pytest.raises(PromptFileError, match="the answer holds half a character"):
+        read(tmp_path, '{"text": "a", "answer": "\\ud800"}')

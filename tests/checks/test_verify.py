@@ -14,6 +14,7 @@ import pytest
 
 from selfalign.checks.findings import Finding
 from selfalign.errors import StoreError
+from selfalign.identity import content_id, derive_seed
 from selfalign.store.store import Store
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
@@ -273,6 +274,50 @@ def test_a_margin_may_be_what_an_event_says(run: Workspace) -> None:
     assert ("margin", "pairs", row["id"]) not in names(verify(run, hashes=False).findings)
     sql(run, "UPDATE pairs SET margin = 0.6 WHERE pair_id = '" + row["id"] + "'")
     assert ("margin", "pairs", row["id"]) in names(verify(run, hashes=False).findings)
+
+
+def test_a_builders_own_scores_stand_beside_the_judges(run: Workspace) -> None:
+    note = "INSERT INTO events (event_id, round, stage, kind, subject_id, message, detail) VALUES "
+    note += "('e', 1, 'pair', 'pair_score', '{id}', 'win_rate', "
+    note += '\'{{"chosen_judged": {chosen_score}, "rejected_judged": {rejected_score}}}\')'
+    change = "UPDATE pairs SET chosen_score = 0.7, rejected_score = 0.3, margin = 0.4 WHERE pair_id = '{id}'"
+    row = damage(run, "pairs", change, _NO_DIGEST)
+    assert ("score", "pairs", row["id"]) in names(verify(run, hashes=False).findings)
+    sql(run, note.format(**row))
+    assert verify(run, hashes=False).findings == ()
+    sql(run, "UPDATE events SET detail = replace(detail, '1.0', '0.9') WHERE event_id = 'e'")
+    assert names(verify(run, hashes=False).findings) == {("score", "pairs", row["id"])}
+
+
+def test_demonstrations_are_their_prompts_answers_and_nobodys_samples(run: Workspace) -> None:
+    row = ask(run, _TARGET["prompts"])
+    made = content_id("demonstration", 1, row["id"], "Known.")
+    seed = derive_seed(11, 1, row["id"], -1)
+    sql(
+        run,
+        f"UPDATE prompts SET answer = 'Known.', digest = NULL WHERE prompt_id = '{row['id']}'",
+        f"INSERT INTO candidates SELECT * REPLACE ('{made}' AS candidate_id, -1 AS sample_idx, '' AS weights_hash, "
+        f"'demonstration' AS engine, {seed} AS seed, 'Known.' AS text, 'demonstration' AS origin, NULL AS digest) "
+        f"FROM candidates WHERE prompt_id = '{row['id']}' AND sample_idx = 0",
+        "UPDATE stages SET rows_out = rows_out + 1 WHERE round = 1 AND stage = 'generate'",
+    )
+    assert verify(run, hashes=False).findings == ()
+    sql(run, f"UPDATE candidates SET weights_hash = 'w' WHERE candidate_id = '{made}'")
+    assert names(verify(run, hashes=False).findings) == {("not_the_known_answer", "candidates", made)}
+    sql(run, f"UPDATE candidates SET weights_hash = '', text = 'Another.' WHERE candidate_id = '{made}'")
+    assert names(verify(run, hashes=False).findings) == {
+        ("not_the_known_answer", "candidates", made), ("candidate_id", "candidates", made),
+    }  # fmt: skip
+
+
+def test_rankings_name_candidates_of_their_prompt(run: Workspace) -> None:
+    row = ask(run, _TARGET["candidates"])
+    sql(
+        run,
+        "INSERT INTO rankings (ranking_id, prompt_id, round, candidate_ids, scores, judge, builder, weight) VALUES "
+        f"('r', '{row['prompt_id']}', 1, ['{row['id']}', 'gone'], [1.0, 0.0], 'rubric', 'ranking', 1.0)",
+    )
+    assert names(verify(run, hashes=False).findings) == {("unknown_candidate", "rankings", "r")}
 
 
 def test_exit_codes_and_json(run: Workspace) -> None:

@@ -129,10 +129,10 @@ def test_dno_has_a_floor_and_rejects_repetition() -> None:
     assert reason(build("dno", group_of([5, 4.5]))) == "margin_below_minimum"
     looping = ["fine answer", "la " * 40]
     group = group_of([5, 4.9], texts=looping)
-    looped = [
-        member if i == 0 else _with_tokens(member, [1, 2, 3] * 20) for i, member in enumerate(group.candidates)
-    ]  # fmt: skip
-    group = type(group)(group.prompt, tuple(looped), group.judge)
+    fine, looped = group.candidates
+    tokens = (1, 2, 3) * 20
+    looped = replace(looped, candidate=replace(looped.candidate, token_ids=tokens, n_tokens=len(tokens)))
+    group = replace(group, candidates=(fine, looped))
     assert sides(build("dno", group)) == [(0, 1)], "whatever the margin"
     better = replace(group, candidates=(fine, replace(looped, score=6.0)))
     assert reason(build("dno", better)) == "tie", "what repeats itself is never chosen, and no better one is rejected"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from selfalign import registry
 from selfalign.config import validate_config
 from selfalign.errors import ConfigError
 from selfalign.examples import _FEEDS, reads
 from selfalign.protocols import TrainingJob
-from selfalign.registry import Plugin, find, plugins, register
+from selfalign.registry import Plugin, plugins
+from selfalign.training.sft import SFTConfig
 from tests.pairing.test_invariants import REQUIRED
 
 SPIN = {"pair": "spin", "generate": {"demonstrations": True, "candidates": 1}, "judge": None}
@@ -18,13 +20,12 @@ RLCD = {"pair": "rlcd", "generate": {"contrast": {}}, "judge": None}
 
 
 class NeedsLabels:
-    """Stands for the trainers of labels, of which this test needs no more than their name for what they take."""
+    """Stands for the trainers of labels, of which this test needs no more than what they take."""
 
     needs = "labels"
-    Config: Any = find("train", "sft").load().Config
 
-
-register(Plugin("train", "takes_labels", f"{__name__}:NeedsLabels", "for a test"))
+    class Config(SFTConfig):
+        id: Literal["takes_labels"] = "takes_labels"  # type: ignore[assignment]
 
 
 def problem(**settings: Any) -> str:
@@ -63,8 +64,11 @@ def test_what_does_not(settings: dict[str, Any], expected: str) -> None:
     assert expected in problem(**settings)
 
 
-def test_only_wanted_answers_are_nothing_for_a_loss_that_needs_both() -> None:
-    assert "marks only wanted ones; use threshold_labels" in problem(pair="best_of", train={"id": "takes_labels"})
+def test_only_wanted_answers_are_nothing_for_a_loss_that_needs_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Plugin("train", "takes_labels", f"{__name__}:NeedsLabels", "for a test")
+    monkeypatch.setitem(registry._plugins, ("train", "takes_labels"), plugin)
+    validate_config({"name": "x", "pair": "threshold_labels", "train": "takes_labels"}, "x.yaml")
+    assert "marks only wanted ones; use threshold_labels" in problem(pair="best_of", train="takes_labels")
 
 
 def test_every_trainer_and_builder_is_known_to_the_check() -> None:

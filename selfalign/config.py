@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.functional_validators import BeforeValidator
 
 from selfalign.errors import ConfigError
-from selfalign.examples import misfits
+from selfalign.fit import misfits
 from selfalign.identity import content_id
 from selfalign.registry import find
 

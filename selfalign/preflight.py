@@ -12,7 +12,7 @@ from selfalign.config import RunConfig
 from selfalign.constraints import checker_version, validate
 from selfalign.engines.chat import encode_chat
 from selfalign.errors import BadInput, ConfigError, PromptFileError
-from selfalign.examples import reads
+from selfalign.fit import reads
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.protocols import Judge

@@ -51,16 +51,15 @@ def _counts() -> Iterator[Rule]:
         if stage == "pair":
             continue
         yield _count_rule(stage, f"SELECT r.round, count(*) AS n FROM {table} r WHERE {condition} GROUP BY r.round")
-    # A builder may make labels or rankings instead of pairs, and its line counts what it made.
+    # A builder may make labels instead of pairs, and its line counts what it made.
     yield Rule(
         "rows_out", "stages",
         "SELECT s.round || '/pair' AS row_id, s.round, 'pair' AS place, 'says ' || s.rows_out || ' rows, there are ' || "
-        "n_pairs || ' pairs, ' || n_labels || ' labels and ' || n_rankings || ' rankings' AS what FROM (SELECT *, "
+        "n_pairs || ' pairs and ' || n_labels || ' labels' AS what FROM (SELECT *, "
         "(SELECT count(*) FROM pairs p WHERE p.round = t.round) AS n_pairs, "
-        "(SELECT count(*) FROM unary_labels u WHERE u.round = t.round) AS n_labels, "
-        "(SELECT count(*) FROM rankings r WHERE r.round = t.round) AS n_rankings "
+        "(SELECT count(*) FROM unary_labels u WHERE u.round = t.round) AS n_labels "
         f"FROM {_CURRENT} t WHERE t.stage = 'pair' AND t.status = 'done') s "
-        "WHERE s.rows_out NOT IN (n_pairs, n_labels, n_rankings, n_pairs + n_labels + n_rankings)",
+        "WHERE s.rows_out NOT IN (n_pairs, n_labels, n_pairs + n_labels)",
     )  # fmt: skip
     # Members of a composite judge write rows too; the line counts those of the judge itself.
     yield Rule(

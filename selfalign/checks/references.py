@@ -13,17 +13,13 @@ _CANDIDATE_COLUMNS = (
     ("pairs", "pair_id", "chosen_id"),
     ("pairs", "pair_id", "rejected_id"),
     ("unary_labels", "label_id", "candidate_id"),
-    ("rankings", "ranking_id", "candidate_id"),
 )
-#: Where the rows of a table are more than one name each.
-_ROWS = {"rankings": "(SELECT *, unnest(candidate_ids) AS candidate_id FROM rankings)"}
 #: (table, its id, round of the prompt it belongs to, split of that prompt).
 _PROMPT_COLUMNS = (
     ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
     ("selections", "selection_id", "r.round", "'train'"),
     ("pairs", "pair_id", "r.round", "'train'"),
     ("unary_labels", "label_id", "r.round", "'train'"),
-    ("rankings", "ranking_id", "r.round", "'train'"),
 )
 
 
@@ -38,7 +34,7 @@ def _unknown_candidates() -> Iterator[Rule]:
             "unknown_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
             f"'there is no candidate ' || r.{column} AS what "
-            f"FROM {_ROWS.get(table, table)} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
+            f"FROM {table} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
         )  # fmt: skip
 
 
@@ -54,7 +50,7 @@ def _foreign_candidates() -> Iterator[Rule]:
             "foreign_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' is of "
             f"round ' || c.round || ', ' || c.split || ' prompt ' || c.prompt_id AS what "
-            f"FROM {_ROWS.get(table, table)} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
+            f"FROM {table} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
         )  # fmt: skip
 
 

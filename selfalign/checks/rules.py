@@ -80,11 +80,9 @@ def _examples() -> Iterator[Rule]:
     yield Rule(
         "n_examples", "checkpoints",
         "WITH made AS (SELECT round, count(*) AS n FROM "
-        # Of labels, fine-tuning takes those that are wanted.
-        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons UNION ALL SELECT round FROM unary_labels WHERE label) "
-        "GROUP BY round) "
+        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons) GROUP BY round) "
         "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
-        "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs, lessons or wanted answers' AS what "
+        "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs or lessons' AS what "
         "FROM checkpoints k LEFT JOIN made m USING (round) "
         f"WHERE k.trainer IN {_USES_ALL} AND k.n_examples <> coalesce(m.n, 0)",
     )  # fmt: skip

@@ -49,7 +49,7 @@ class SpinBuilder:
         return build_pairs(data, self, self._pick, decided_by="demonstration")
 
     def _pick(self, group: ScoredGroup) -> list[Sides] | Unpaired:
-        known = [member for member in group.candidates if member.candidate.origin == "demonstration"]
+        known = _in_order(group, "demonstration")
         samples = _in_order(group, None)[: self.config.samples]
         if not known or not samples:
             return unpaired(group, "too_few_candidates" if known else "no_demonstration")

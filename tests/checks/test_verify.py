@@ -310,16 +310,6 @@ def test_demonstrations_are_their_prompts_answers_and_nobodys_samples(run: Works
     }  # fmt: skip
 
 
-def test_rankings_name_candidates_of_their_prompt(run: Workspace) -> None:
-    row = ask(run, _TARGET["candidates"])
-    sql(
-        run,
-        "INSERT INTO rankings (ranking_id, prompt_id, round, candidate_ids, scores, judge, builder, weight) VALUES "
-        f"('r', '{row['prompt_id']}', 1, ['{row['id']}', 'gone'], [1.0, 0.0], 'rubric', 'ranking', 1.0)",
-    )
-    assert names(verify(run, hashes=False).findings) == {("unknown_candidate", "rankings", "r")}
-
-
 def test_exit_codes_and_json(run: Workspace) -> None:
     done = command(str(run.path), cwd=run.path)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -1,14 +1,9 @@
 -- What became of each round's training prompts: 'paired', the builder's reason for no pair, or 'not paired yet'.
--- A builder of labels or rankings pairs nothing: there 'paired' is a prompt that gave one of these.
 -- Every prompt counts once, so that a round's figures add up to its prompts.
 CREATE OR REPLACE VIEW yields AS
 WITH
 paired AS (
-    SELECT round, prompt_id FROM pairs
-    UNION
-    SELECT round, prompt_id FROM unary_labels
-    UNION
-    SELECT round, prompt_id FROM rankings
+    SELECT DISTINCT round, prompt_id FROM pairs
 ),
 unpaired AS (
     SELECT round, subject_id AS prompt_id, min(message) AS reason

@@ -7,13 +7,13 @@ from typing import Any
 
 from selfalign.registry import find, plugins
 
-#: What a trainer needs (a field of TrainingJob) -> what a builder may make for it. Completions are the chosen sides
-#: of pairs, or the wanted answers.
+#: What a trainer needs (a field of TrainingJob) -> what a builder may make for it. Completions are the good answers
+#: of anything: chosen sides, wanted ones, the best of a list.
 _FEEDS: Mapping[str, tuple[str, ...]] = {
     "pairs": ("pairs",),
     "labels": ("labels",),
     "rankings": ("rankings",),
-    "completions": ("pairs", "labels"),
+    "completions": ("pairs", "labels", "rankings"),
 }
 
 
@@ -34,7 +34,7 @@ def _judge(config: Any) -> Iterator[str]:
     if config.judge is not None:
         return
     if "scores" in reads(config.pair):
-        yield f"judge: null, but pair '{config.pair.id}' needs scores; name a judge"
+        yield f"judge: null, but pair: {config.pair.id} needs scores; name a judge"
     if config.resample is not None:
         yield "judge: null, but resample needs scores; name a judge or leave resample out"
     if config.teach.rounds:
@@ -46,35 +46,29 @@ def _judge(config: Any) -> Iterator[str]:
 def _candidates(config: Any) -> Iterator[str]:
     needed, settings, name = reads(config.pair), config.generate, config.pair.id
     if "demonstrations" in needed and not settings.demonstrations:
-        yield f"pair '{name}' needs generate.demonstrations: true, and prompts with an answer"
+        yield f"pair: {name} needs generate.demonstrations: true, and prompts with an answer"
     if "contrast" in needed and settings.contrast is None:
-        yield f"pair '{name}' needs generate.contrast: {{positive: FILE, negative: FILE}}"
+        yield f"pair: {name} needs generate.contrast: {{positive: FILE, negative: FILE}}"
     if settings.contrast is not None and settings.candidates % 2:
         yield "generate.candidates must be even with generate.contrast: half of them are for each side"
     alone = settings.candidates < 2 and not settings.demonstrations
-    if alone and find("pair", name).load().makes != "labels" and config.train.id != "sft":
+    if alone and getattr(find("pair", name).load(), "makes", "pairs") != "labels" and config.train.id != "sft":
         yield "generate.candidates must be at least 2: a pair has two sides"
 
 
 def _trainer(config: Any) -> Iterator[str]:
     builder, trainer = find("pair", config.pair.id).load(), find("train", config.train.id).load()
     needed = getattr(trainer, "needs", "pairs")
-    if builder.makes not in _FEEDS.get(needed, (needed,)):
+    fitting = _FEEDS.get(needed, (needed,))
+    makes = getattr(builder, "makes", "pairs")
+    if makes not in fitting:
+        others = [plugin.name for plugin in plugins("pair") if getattr(plugin.load(), "makes", "pairs") in fitting]
         yield (
-            f"train '{config.train.id}' needs {needed}, and pair '{config.pair.id}' makes {builder.makes}; "
-            f"use a builder that makes {_either(_FEEDS.get(needed, (needed,)))} ({_makers(needed)}), or another trainer"
+            f"train: {config.train.id} needs {needed}, and pair: {config.pair.id} makes {makes}; "
+            f"builders of {needed}: {', '.join(others) or 'none is installed'}"
         )
     elif needed == "labels" and getattr(builder, "only_desirable", False):
         yield (
-            f"train '{config.train.id}' needs answers that are wanted and answers that are not, and pair "
-            f"'{config.pair.id}' marks only wanted ones; use threshold_labels, or train: sft"
+            f"train: {config.train.id} needs answers that are wanted and answers that are not, and "
+            f"pair: {config.pair.id} marks only wanted ones; use threshold_labels, or train: sft"
         )
-
-
-def _makers(needed: str) -> str:
-    wanted = _FEEDS.get(needed, (needed,))
-    return ", ".join(plugin.name for plugin in plugins("pair") if plugin.load().makes in wanted) or "there is none"
-
-
-def _either(names: tuple[str, ...]) -> str:
-    return " or ".join(names)

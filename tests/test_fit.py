@@ -9,7 +9,7 @@ import pytest
 from selfalign import registry
 from selfalign.config import validate_config
 from selfalign.errors import ConfigError
-from selfalign.examples import _FEEDS, reads
+from selfalign.fit import _FEEDS, reads
 from selfalign.protocols import TrainingJob
 from selfalign.registry import Plugin, plugins
 from selfalign.training.sft import SFTConfig
@@ -45,15 +45,14 @@ def test_what_fits_together(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"pair": "ranking"}, "train 'dpo' needs pairs, and pair 'ranking' makes rankings; use a builder that makes pairs ("),
-        ({"pair": "threshold_labels"}, "train 'dpo' needs pairs, and pair 'threshold_labels' makes labels"),
-        ({"pair": "ranking", "train": "sft"}, "train 'sft' needs completions, and pair 'ranking' makes rankings"),
-        ({"judge": None}, "judge: null, but pair 'max_min' needs scores; name a judge"),
-        ({**RLCD, "pair": {"id": "rlcd", "agree": "weakly"}}, "pair 'rlcd' needs scores"),
+        ({"pair": "ranking"}, "train: dpo needs pairs, and pair: ranking makes rankings; builders of pairs: all_pairs, "),
+        ({"pair": "threshold_labels"}, "train: dpo needs pairs, and pair: threshold_labels makes labels"),
+        ({"judge": None}, "judge: null, but pair: max_min needs scores; name a judge"),
+        ({**RLCD, "pair": {"id": "rlcd", "agree": "weakly"}}, "pair: rlcd needs scores"),
         ({**SPIN, "calibrate": {"enabled": "always"}}, "calibrate.enabled: always"),
         ({**SPIN, "teach": {"rounds": [1]}}, "teach.rounds teaches the judge"),
-        ({"pair": "spin"}, "pair 'spin' needs generate.demonstrations: true"),
-        ({"pair": "rlcd"}, "pair 'rlcd' needs generate.contrast"),
+        ({"pair": "spin"}, "pair: spin needs generate.demonstrations: true"),
+        ({"pair": "rlcd"}, "pair: rlcd needs generate.contrast"),
         ({"generate": {"contrast": {}, "candidates": 5}}, "generate.candidates must be even"),
         ({"generate": {"candidates": 1}}, "a pair has two sides"),
         ({"pair": {"id": "max_mim"}}, "did you mean 'max_min'?"),
@@ -68,7 +67,7 @@ def test_only_wanted_answers_are_nothing_for_a_loss_that_needs_both(monkeypatch:
     plugin = Plugin("train", "takes_labels", f"{__name__}:NeedsLabels", "for a test")
     monkeypatch.setitem(registry._plugins, ("train", "takes_labels"), plugin)
     validate_config({"name": "x", "pair": "threshold_labels", "train": "takes_labels"}, "x.yaml")
-    assert "marks only wanted ones; use threshold_labels" in problem(pair="best_of", train="takes_labels")
+    assert "pair: best_of marks only wanted ones; use threshold_labels" in problem(pair="best_of", train="takes_labels")
 
 
 def test_every_trainer_and_builder_is_known_to_the_check() -> None:

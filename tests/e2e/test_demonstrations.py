@@ -42,5 +42,3 @@ def test_spin_without_a_judge(project: Project) -> None:
     assert project.sql("select n_examples from checkpoints")[0]["n_examples"] == 10
     verified = project.selfalign("verify", "runs/tiny")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    again = project.selfalign("run", "run.yaml")
-    assert again.returncode == 0 and project.sql("select max(attempt) n from stages") == [{"n": 1}]

@@ -101,7 +101,9 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
         return [[tuple(values[s] for s in row) for row in group] for group in parts]
 
     parent_hash = hash_weights(job.parent)
-    reference_hash, of_rows, of_measured = None, [], []
+    reference_hash = None
+    of_rows: LogProbs = ()
+    of_measured: LogProbs = ()
     if recipe.compares:
         reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
         of_rows, of_measured = scored(job.reference, reference_hash, rows, measured)
@@ -112,7 +114,8 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     def guard(trainer: Any) -> Mapping[str, float]:
         return recipe.guard(trainer, first, parent_first, of_rows[: len(first)], loop.arithmetic())
 
-    fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, [vars(row) for row in rows])
+    identity = [[vars(row) for row in rows], dict(material.figures)]
+    fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
     history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
     loop.write_output(trainer, config, job, parent_hash, len(history))
     del trainer

@@ -16,7 +16,7 @@ from pydantic.functional_validators import BeforeValidator
 
 from selfalign.errors import ConfigError
 from selfalign.identity import content_id
-from selfalign.registry import find
+from selfalign.registry import find, plugins
 
 
 class Settings(BaseModel):
@@ -220,9 +220,25 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _trainer_takes_what_is_made(self) -> RunConfig:
+        builder, needs = find("pair", self.pair.id).load(), find("train", self.train.id).load().needs
+        if needs not in (_makes(builder), "completions"):
+            others = ", ".join(p.name for p in plugins("pair") if _makes(p.load()) == needs) or "none is installed"
+            raise ValueError(
+                f"train: {self.train.id} needs {needs}, and pair: {self.pair.id} makes {_makes(builder)}; builders of "
+                f"{needs}: {others}"
+            )
+        if needs == "labels" and getattr(builder, "only_desirable", False):
+            raise ValueError(f"train: {self.train.id} needs unwanted answers too, and pair: {self.pair.id} labels none")
+        return self
+
+    @model_validator(mode="after")
     def _engines_can_answer(self) -> RunConfig:
-        if self.generate.candidates < 2 and self.train.id != "sft":
-            raise ValueError("generate.candidates must be at least 2: a pair has two sides")
+        needs = find("train", self.train.id).load().needs
+        if self.generate.candidates < 2 and needs in ("pairs", "rankings"):
+            raise ValueError(
+                f"generate.candidates must be at least 2: a {needs.removesuffix('s')} has two sides, or more"
+            )
         return self
 
     def teaches(self, round: int) -> bool:
@@ -242,6 +258,10 @@ class RunConfig(Settings):
 
     def config_hash(self) -> str:
         return content_id("config", self.snapshot())
+
+
+def _makes(builder: Any) -> str:
+    return str(getattr(builder, "makes", "pairs"))
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -157,7 +157,8 @@ class PairingInput:
 class PairBuilder(Protocol):
     """Pure: judged candidates in; pairs, labels or rankings out, and a reason for every prompt that gave none.
 
-    ``makes`` ("pairs", "labels" or "rankings") says which, and so which trainers can follow.
+    ``makes`` ("pairs", "labels" or "rankings") says which, and so which trainers can follow; a builder of labels that
+    labels nothing undesirable also says ``only_desirable = True``.
     """
 
     name: str
@@ -189,7 +190,10 @@ class TrainingJob:
 
 
 class Trainer(Protocol):
-    """Turns examples into M_t. ``needs`` says which examples: the name of a field of :class:`TrainingJob`."""
+    """Turns examples into M_t. ``needs`` says which examples: the name of a field of :class:`TrainingJob`.
+
+    "completions" fits whatever a round makes: its good answers.
+    """
 
     name: str
     needs: str

@@ -30,6 +30,18 @@ def test_figures_become_rows_of_the_training_split() -> None:
     }
 
 
+def test_the_alarm_rings_for_labels_as_for_pairs() -> None:
+    labels = {
+        "desirable_displacement": -3.0,
+        "undesirable_displacement": -10.0,
+        "reward_margin": 0.7,
+        "kl_estimate": 0.0,
+    }
+    rows = measure(labels)
+    assert {name: row.value for name, row in rows.items()} == {**labels, "displacement_alarm": 1}
+    assert measure({**labels, "desirable_logp_change": 0.5})["displacement_alarm"].value == 0
+
+
 @pytest.mark.parametrize(
     ("chosen", "rejected", "rings"),
     [(2.0, -5.0, 0), (-3.0, -10.0, 1), (-10.0, -3.0, 0), (0.0, -7.0, 0), (-3.0, -3.0, 0)],

@@ -195,7 +195,10 @@ class TrainingJob:
 
 
 class Trainer(Protocol):
-    """Turns examples into M_t. ``needs`` says which examples: the name of a field of :class:`TrainingJob`."""
+    """Turns examples into M_t. ``needs`` says which examples: the name of a field of :class:`TrainingJob`.
+
+    "completions" fits whatever a round makes: its good answers.
+    """
 
     name: str
     needs: str

@@ -32,7 +32,7 @@ from selfalign.workspace import Workspace
 
 #: Longest that queries share a connection; a writer waits no longer than for this and one query.
 _HOLD_S = 0.2
-_COUNTED = ("rounds", "prompts", "candidates", "judgements", "pairs", "unary_labels", "checkpoints")
+_COUNTED = ("rounds", "prompts", "candidates", "judgements", "pairs", "unary_labels", "rankings", "checkpoints")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from selfalign.config import load_config
+from selfalign import registry
+from selfalign.config import Settings, load_config
 from selfalign.errors import ConfigError
+from selfalign.registry import Plugin
 
 MINIMAL = "name: demo\nmodel: ./model\n"
 
@@ -40,6 +43,9 @@ def test_the_name_defaults_to_the_file(tmp_path: Path) -> None:
         ("generate: {candidates: 0}", "generate.candidates"),
         ("generate: {max_tokens: -5}", "generate.max_tokens"),
         ("generate: {candidates: 1}", "a pair has two sides"),
+        ("train: kto", "train: kto needs labels, and pair: max_min makes pairs"),
+        ("train: {id: kto, micro_batch_size: 1}", "micro_batch_size and batch_size must be at least 2"),
+        ("train: pro", "train: pro needs rankings"),
         ("rounds: many", "rounds"),
         ("name: ../evil", "name"),
         ("judge: 3", "names the judge to use"),
@@ -53,6 +59,29 @@ def test_a_wrong_config_is_one_line_that_helps(tmp_path: Path, text: str, expect
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+class OnlyGood:
+    """A pair builder as far as a config looks at one."""
+
+    makes = "labels"
+    only_desirable = True
+
+    class Config(Settings):
+        id: Literal["only_good"] = "only_good"
+
+
+def test_trainers_take_what_the_builder_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Plugin("pair", "only_good", f"{__name__}:OnlyGood", "")
+    monkeypatch.setitem(registry._plugins, ("pair", "only_good"), plugin)
+    one = MINIMAL + "pair: only_good\ngenerate: {candidates: 1}\n"
+    assert load_config(write(tmp_path, one + "train: sft")).train.id == "sft"
+    with pytest.raises(ConfigError, match="train: kto needs unwanted answers too, and pair: only_good labels none"):
+        load_config(write(tmp_path, one + "train: kto"))
+    with pytest.raises(ConfigError, match=r"train: dpo needs pairs, and pair: only_good makes labels; .*max_min"):
+        load_config(write(tmp_path, one + "train: dpo"))
+    with pytest.raises(ConfigError, match=r"builders of labels: .*only_good"):
+        load_config(write(tmp_path, MINIMAL + "train: kto"))
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:

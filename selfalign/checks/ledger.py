@@ -12,10 +12,11 @@ _MADE = {
     "prompts": ("prompts", "prompt_id", "true"),
     "generate": ("candidates", "candidate_id", "r.split = 'train'"),
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
-    "pair": ("pairs", "pair_id", "true"),
     "lessons": ("lessons", "lesson_id", "true"),
     "train": ("checkpoints", "checkpoint_id", "true"),
 }
+#: (table, id) of what stage ``pair`` makes.
+_PAIRED = (("pairs", "pair_id"), ("unary_labels", "label_id"), ("rankings", "ranking_id"))
 #: The attempt that counts for a stage is the one started last.
 _CURRENT = "(SELECT * FROM stages QUALIFY row_number() OVER (PARTITION BY round, stage ORDER BY started_at DESC) = 1)"
 
@@ -48,19 +49,10 @@ def _unfinished(query: Query, expected: Mapping[int, Sequence[str]]) -> list[Fin
 
 def _counts() -> Iterator[Rule]:
     for stage, (table, _, condition) in _MADE.items():
-        if stage == "pair":
-            continue
         yield _count_rule(stage, f"SELECT r.round, count(*) AS n FROM {table} r WHERE {condition} GROUP BY r.round")
-    # A builder may make labels instead of pairs, and its line counts what it made.
-    yield Rule(
-        "rows_out", "stages",
-        "SELECT s.round || '/pair' AS row_id, s.round, 'pair' AS place, 'says ' || s.rows_out || ' rows, there are ' || "
-        "n_pairs || ' pairs and ' || n_labels || ' labels' AS what FROM (SELECT *, "
-        "(SELECT count(*) FROM pairs p WHERE p.round = t.round) AS n_pairs, "
-        "(SELECT count(*) FROM unary_labels u WHERE u.round = t.round) AS n_labels "
-        f"FROM {_CURRENT} t WHERE t.stage = 'pair' AND t.status = 'done') s "
-        "WHERE s.rows_out NOT IN (n_pairs, n_labels, n_pairs + n_labels)",
-    )  # fmt: skip
+    # A builder makes pairs, labels or rankings.
+    made = " UNION ALL ".join(f"SELECT round FROM {table}" for table, _ in _PAIRED)
+    yield _count_rule("pair", f"SELECT round, count(*) AS n FROM ({made}) GROUP BY round")
     # Members of a composite judge write rows too; the line counts those of the judge itself.
     yield Rule(
         "rows_out", "stages",
@@ -90,7 +82,11 @@ def _count_rule(stage: str, made: str, wrong: str = "<>") -> Rule:
 
 def _unknown() -> Iterator[Rule]:
     """Rows of a round or stage that was never started."""
-    made = [*_MADE.items(), ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL"))]
+    made = [
+        *_MADE.items(),
+        *(("pair", (table, identity, "true")) for table, identity in _PAIRED),
+        ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL")),
+    ]
     for stage, (table, identity, condition) in made:
         yield Rule(
             "unknown_stage", table,
@@ -99,8 +95,8 @@ def _unknown() -> Iterator[Rule]:
             f"FROM {table} r ANTI JOIN stages s ON s.round = r.round AND s.stage = '{stage}' WHERE {condition}",
         )  # fmt: skip
     for table, identity in (
-        ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("selections", "selection_id"), ("unary_labels", "label_id"),
-        ("rankings", "ranking_id"),        ("evaluations", "metric || '/' || split"),
+        ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("selections", "selection_id"),
+        ("evaluations", "metric || '/' || split"),
     ):  # fmt: skip
         yield Rule(
             "unknown_round",

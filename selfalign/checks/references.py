@@ -6,20 +6,24 @@ from collections.abc import Iterator
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
 
-#: (table, its id, column that names a candidate).
+#: (table, its id, column that names a candidate, or several).
 _CANDIDATE_COLUMNS = (
     ("judgements", "judgement_id", "candidate_id"),
     ("selections", "selection_id", "candidate_id"),
     ("pairs", "pair_id", "chosen_id"),
     ("pairs", "pair_id", "rejected_id"),
     ("unary_labels", "label_id", "candidate_id"),
+    ("rankings", "ranking_id", "candidate_ids"),
 )
+#: A ranking as one row a candidate.
+_ONE_A_CANDIDATE = "(SELECT * REPLACE (unnest(candidate_ids) AS candidate_ids) FROM rankings)"
 #: (table, its id, round of the prompt it belongs to, split of that prompt).
 _PROMPT_COLUMNS = (
     ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
     ("selections", "selection_id", "r.round", "'train'"),
     ("pairs", "pair_id", "r.round", "'train'"),
     ("unary_labels", "label_id", "r.round", "'train'"),
+    ("rankings", "ranking_id", "r.round", "'train'"),
 )
 
 
@@ -34,7 +38,7 @@ def _unknown_candidates() -> Iterator[Rule]:
             "unknown_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
             f"'there is no candidate ' || r.{column} AS what "
-            f"FROM {table} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
+            f"FROM {_rows(table)} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
         )  # fmt: skip
 
 
@@ -50,8 +54,12 @@ def _foreign_candidates() -> Iterator[Rule]:
             "foreign_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' is of "
             f"round ' || c.round || ', ' || c.split || ' prompt ' || c.prompt_id AS what "
-            f"FROM {table} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
+            f"FROM {_rows(table)} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
         )  # fmt: skip
+
+
+def _rows(table: str) -> str:
+    return _ONE_A_CANDIDATE if table == "rankings" else table
 
 
 def _unknown_prompts() -> Iterator[Rule]:

@@ -8,13 +8,19 @@ from selfalign.checks.findings import Finding, Query, Rule, broken
 
 #: Means of the same votes may differ in the last bits.
 _ROUNDING = "1e-9 * greatest(1.0, abs(m.score))"
-#: Built-in trainers, which train on every pair of their round; others may choose.
-_USES_ALL = "('dpo', 'sft')"
+#: Built-in trainers, and of what they train on every row that their round has; others may choose.
+_USES_ALL = {
+    "dpo": ("pairs",),
+    "kto": ("unary_labels",),
+    "rrhf": ("rankings",),
+    "pro": ("rankings",),
+    "sft": ("pairs", "(SELECT * FROM unary_labels WHERE label)", "rankings", "lessons"),
+}
 
 
 def rules(query: Query) -> list[Finding]:
     """Scores, margins and counts that their own sources contradict."""
-    return broken(query, [*_margins(), *_scores(), *_votes(), *_examples()])
+    return broken(query, [*_margins(), *_lists(), *_scores(), *_votes(), *_examples()])
 
 
 def _margins() -> Iterator[Rule]:
@@ -31,6 +37,24 @@ def _margins() -> Iterator[Rule]:
         "same_candidate_twice", "pairs",
         "SELECT pair_id AS row_id, round, NULL AS place, 'chosen and rejected are both ' || chosen_id AS what "
         "FROM pairs WHERE chosen_id = rejected_id",
+    )  # fmt: skip
+
+
+def _lists() -> Iterator[Rule]:
+    yield Rule(
+        "ranking", "rankings",
+        "SELECT ranking_id AS row_id, round, NULL AS place, CASE "
+        "WHEN len(candidate_ids) <> len(scores) THEN len(candidate_ids) || ' candidates have ' || len(scores) || ' scores' "
+        "WHEN len(list_distinct(candidate_ids)) <> len(candidate_ids) THEN 'a candidate is there twice' "
+        "WHEN len(candidate_ids) < 2 THEN 'has fewer than two candidates' "
+        "WHEN list_reverse_sort(scores) <> scores THEN 'is not in order of its scores' END AS what "
+        "FROM rankings WHERE what IS NOT NULL",
+    )  # fmt: skip
+    yield Rule(
+        "both_labels", "unary_labels",
+        "SELECT min(label_id) AS row_id, round, NULL AS place, "
+        "'candidate ' || candidate_id || ' is desirable and undesirable' AS what "
+        "FROM unary_labels GROUP BY round, candidate_id HAVING count(DISTINCT label) > 1",
     )  # fmt: skip
 
 
@@ -55,6 +79,15 @@ def _scores() -> Iterator[Rule]:
         f"WHERE NOT EXISTS (SELECT 1 FROM means m WHERE m.candidate_id = u.candidate_id AND m.round = u.round "
         f"AND abs(u.score - m.score) <= {_ROUNDING})",
     )  # fmt: skip
+    yield Rule(
+        "score", "rankings",
+        f"{_MEANS} SELECT r.ranking_id AS row_id, r.round, r.id AS place, 'score ' || r.score || ' is not the mean of "
+        f"the valid votes of ' || r.judge || ', ' || coalesce(m.score::VARCHAR, 'of which there are none') AS what "
+        f"FROM (SELECT *, unnest(candidate_ids) AS id, unnest(scores) AS score FROM rankings) r "
+        f"SEMI JOIN one_judge o ON o.round = r.round AND o.judge = r.judge "
+        f"LEFT JOIN means m ON m.candidate_id = r.id AND m.round = r.round AND m.judge = r.judge "
+        f"WHERE m.score IS NULL OR NOT abs(r.score - m.score) <= {_ROUNDING}",
+    )  # fmt: skip
 
 
 _MEANS = (
@@ -62,7 +95,8 @@ _MEANS = (
     "HAVING count(DISTINCT judge_hash) = 1), "
     "means AS (SELECT candidate_id, round, judge, avg(score) AS score FROM judgements "
     "WHERE outcome = 'ok' AND score IS NOT NULL AND candidate_id IN (SELECT chosen_id FROM pairs UNION ALL "
-    "SELECT rejected_id FROM pairs UNION ALL SELECT candidate_id FROM unary_labels) "
+    "SELECT rejected_id FROM pairs UNION ALL SELECT candidate_id FROM unary_labels UNION ALL "
+    "SELECT unnest(candidate_ids) FROM rankings) "
     "GROUP BY candidate_id, round, judge)"
 )
 
@@ -77,12 +111,13 @@ def _votes() -> Iterator[Rule]:
 
 
 def _examples() -> Iterator[Rule]:
-    yield Rule(
-        "n_examples", "checkpoints",
-        "WITH made AS (SELECT round, count(*) AS n FROM "
-        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons) GROUP BY round) "
-        "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
-        "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs or lessons' AS what "
-        "FROM checkpoints k LEFT JOIN made m USING (round) "
-        f"WHERE k.trainer IN {_USES_ALL} AND k.n_examples <> coalesce(m.n, 0)",
-    )  # fmt: skip
+    for trainer, tables in _USES_ALL.items():
+        made = " UNION ALL ".join(f"SELECT round FROM {table}" for table in tables)
+        yield Rule(
+            "n_examples", "checkpoints",
+            f"WITH made AS (SELECT round, count(*) AS n FROM ({made}) GROUP BY round) "
+            "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, 'was trained on ' || k.n_examples || "
+            f"' examples, the round has ' || coalesce(m.n, 0) || ' for {trainer}' AS what "
+            "FROM checkpoints k LEFT JOIN made m USING (round) "
+            f"WHERE k.trainer = '{trainer}' AND k.n_examples <> coalesce(m.n, 0)",
+        )  # fmt: skip

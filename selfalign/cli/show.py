@@ -96,13 +96,19 @@ def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
     for row in rounds:
         table.add_row(
             row["model"],
-            _cell(row["pairs"] or None),
+            _trained_on(row),
             _with_interval(row, "pass_rate_strict", "{:.3f}"),
             _with_interval(row, "delta_vs_m0", "{:+.3f}"),
             _number(row["mean_length"], "{:.0f}"),
             _number(row["seconds"], "{:.0f} s"),
         )
     return table
+
+
+def _trained_on(row: dict[str, Any]) -> str:
+    """Pairs as a number, and what else a round may train on with its name."""
+    others = [f"{row[name]} {name}" for name in ("labels", "rankings") if row[name]]
+    return ", ".join([str(row["pairs"])] * bool(row["pairs"]) + others) or _cell(None)
 
 
 def _with_interval(row: dict[str, Any], name: str, form: str) -> str:

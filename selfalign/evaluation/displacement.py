@@ -1,4 +1,4 @@
-"""How far training moved the pairs it trained on; likelihood displacement is both sides falling together."""
+"""How far training moved what it trained on; likelihood displacement is good and bad answers falling together."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from selfalign.protocols import EvaluationInput
 from selfalign.types import Evaluation
 
 _FIGURES = (
-    "chosen_displacement", "rejected_displacement", "reward_margin", "reward_accuracy", "ranking_accuracy",
-    "train_loss", "guard_loss",
+    "chosen_displacement", "rejected_displacement", "desirable_displacement", "undesirable_displacement",
+    "reward_margin", "reward_accuracy", "ranking_accuracy", "kl_estimate", "rank_accuracy", "best_logp_change",
+    "rest_logp_change", "train_loss", "guard_loss",
 )  # fmt: skip
 _SHARES = ("reward_accuracy", "ranking_accuracy")
 
@@ -22,7 +23,7 @@ _SHARES = ("reward_accuracy", "ranking_accuracy")
 class Displacement:
     """Turns the trainer's final figures into rows, and raises the alarm of Razin et al. (arXiv 2410.08847).
 
-    ``n`` counts the pairs trained on. Shares have Wilson's interval; of the other figures a trainer reports
+    ``n`` counts the examples trained on. Shares have Wilson's interval; of the other figures a trainer reports
     means without their spread, so that they have none.
     """
 
@@ -41,7 +42,7 @@ class Displacement:
             for name in _FIGURES
             if name in data.training
         ]
-        if {"chosen_displacement", "reward_margin"} <= data.training.keys():
+        if _good(data.training) and "reward_margin" in data.training:
             found.append(row(data, "displacement_alarm", point(alarm(data.training), data.n_trained), split="train"))
         return found
 
@@ -52,14 +53,20 @@ def _figure(name: str, value: float, n: int) -> Interval:
     return point(value, n)
 
 
+def _good(training: Mapping[str, float]) -> str | None:
+    """What the trainer calls the answers that should gain: chosen ones (pairs) or desirable ones (labels)."""
+    return next((name for name in ("chosen", "desirable") if f"{name}_displacement" in training), None)
+
+
 def alarm(training: Mapping[str, float]) -> float | None:
-    """1 if chosen answers lost probability although the margin grew, else 0; None where that cannot be told.
+    """1 if chosen (or desirable) answers lost probability although the margin grew, else 0; None where that cannot be told.
 
     Lost means against the reference and, where the trainer reports it, in this round: with the first
     checkpoint as reference an earlier round's loss must not ring again.
     """
-    chosen, margin = training["chosen_displacement"], training["reward_margin"]
-    change = training.get("chosen_logp_change", chosen)
+    good = _good(training)
+    chosen, margin = training[f"{good}_displacement"], training["reward_margin"]
+    change = training.get(f"{good}_logp_change", chosen)
     if not all(math.isfinite(value) for value in (chosen, change, margin)):
         return None
     return float(max(chosen, change) < 0 < margin)

@@ -1,4 +1,4 @@
-"""Stage ``train``: M_{t-1} and the round's pairs or lessons become M_t, published as a durable folder."""
+"""Stage ``train``: M_{t-1} and what the round made to train on become M_t, published as a durable folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
-from selfalign.stages.conversations import messages_for
+from selfalign.stages.examples import KINDS, Encoder, Made, candidates_of
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import publish
-from selfalign.types import Candidate, Checkpoint, CompletionExample, Lesson, Pair, PairExample, Prompt
+from selfalign.types import Candidate, Checkpoint, Prompt
 from selfalign.workspace import MANIFEST, made_by
 
-#: Stage that makes examples -> the rows it makes.
-_EXAMPLES: Mapping[str, type[Any]] = {"pair": Pair, "lessons": Lesson}
+#: Stage that makes what a round trains on -> names of the rows that it may make.
+_MAKES = {"pair": ("pairs", "labels", "rankings"), "lessons": ("lessons",)}
 
 
 def fingerprint(context: RunContext, round: int) -> str:
@@ -46,9 +46,10 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     collect(folder, context)
     final = context.workspace.checkpoint_folder(round, fingerprint)
     made = _takes(context, round)
-    examples: Sequence[Pair | Lesson] = context.store.rows(_EXAMPLES[made], "round = ?", (round,))
+    rows = {name: context.store.rows(KINDS[name], "round = ?", (round,)) for name in _MAKES[made]}
+    n_rows = sum(map(len, rows.values()))
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
-        if not examples:
+        if not n_rows:
             raise EmptyStage(f"round {round}: nothing to train on, its stage '{made}' made nothing")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
         spec = {
@@ -65,8 +66,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "final": str(final.resolve()),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
-        inputs = {"lessons": examples} if made == "lessons" else _pair_inputs(context, round)
-        supervise(folder, spec, inputs, context=context, label=f"round {round} train")
+        supervise(folder, spec, {**rows, **_named(context, round, rows)}, context=context, label=f"round {round} train")
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
         round, parent_hash=context.weights(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
@@ -79,7 +79,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     shown = ", ".join(
         f"{name} {metrics[name]:.3f}" for name in ("guard_loss", "train_loss", "reward_accuracy") if name in metrics
     )
-    return StageOutcome(len(examples), 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
+    return StageOutcome(n_rows, 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
 
 
 def _takes(context: RunContext, round: int) -> str:
@@ -87,14 +87,15 @@ def _takes(context: RunContext, round: int) -> str:
     return "lessons" if context.config.teaches(round) else "pair"
 
 
-def _pair_inputs(context: RunContext, round: int) -> dict[str, Sequence[Any]]:
-    pairs = context.store.rows(Pair, "round = ?", (round,))
-    wanted = {p.chosen_id for p in pairs} | {p.rejected_id for p in pairs}
-    candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+def _named(context: RunContext, round: int, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
+    """The candidates that the rows name, and the round's prompts; for lessons neither."""
+    wanted = {candidate_id for kind in rows.values() for row in kind for candidate_id in candidates_of(row)}
+    if not wanted:
+        return {}
+    where, values = "round = ? and split = 'train'", (round,)
     return {
-        "pairs": pairs,
-        "candidates": [c for c in candidates if c.candidate_id in wanted],
-        "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
+        "candidates": [c for c in context.store.rows(Candidate, where, values) if c.candidate_id in wanted],
+        "prompts": context.store.rows(Prompt, where, values),
     }
 
 
@@ -142,15 +143,13 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
         note = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
         folder.report(Progress(done, total, "steps", 0, note))
 
-    pairs, completions = _examples(folder, spec, parent)
     scratch = folder.path / "scratch"
     scratch.mkdir(exist_ok=True)
     result = trainer.train(
         TrainingJob(
             round=spec["round"], seed=spec["seed"], parent=parent, reference=reference, output=output,
             scratch=scratch, report=report,
-            pairs=pairs if trainer.needs == "pairs" else (),
-            completions=completions if trainer.needs == "completions" else (),
+            **{trainer.needs: _examples(folder, spec, parent, trainer.needs)},
         )
     )  # fmt: skip
     weights_hash = hash_weights(output)
@@ -176,29 +175,13 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     return dict(record)
 
 
-def _examples(
-    folder: JobFolder, spec: Mapping[str, Any], parent: Path
-) -> tuple[list[PairExample], list[CompletionExample]]:
-    """Token ids as the policy sampled them; the end token only where the policy ended by itself."""
+def _examples(folder: JobFolder, spec: Mapping[str, Any], parent: Path, needs: str) -> list[Any]:
     from transformers import AutoTokenizer
 
-    from selfalign.engines.chat import encode_chat
-
-    tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True, trust_remote_code=False)
-    prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
-    candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
-
-    pairs: list[PairExample] = []
-    completions: list[CompletionExample] = []
-    ordered: Sequence[Pair] = sorted(folder.rows("pairs", Pair), key=lambda p: p.pair_id)
-    for pair in ordered:
-        prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
-        chosen, rejected = candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids
-        pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
-        completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
-    for lesson in sorted(folder.rows("lessons", Lesson), key=lambda lesson: lesson.lesson_id):
-        prompt_ids = encode_chat(tokenizer, json.loads(lesson.messages), lesson.answer_prefix)
-        answer = tokenizer(lesson.answer, add_special_tokens=False)["input_ids"]
-        end = [tokenizer.eos_token_id] if lesson.ends else []
-        completions.append(CompletionExample(lesson.lesson_id, prompt_ids, (*answer, *end), lesson.weight))
-    return pairs, completions
+    encoder = Encoder(
+        AutoTokenizer.from_pretrained(parent, local_files_only=True, trust_remote_code=False),
+        spec["system_prompt"],
+        {p.prompt_id: p for p in folder.rows("prompts", Prompt)},
+        {c.candidate_id: c for c in folder.rows("candidates", Candidate)},
+    )
+    return encoder.examples({name: folder.rows(name, kind) for name, kind in KINDS.items()}, needs)

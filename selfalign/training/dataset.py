@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from selfalign.errors import BadInput
 from selfalign.identity import derive_seed
-from selfalign.types import CompletionExample, PairExample, TokenSequence
+from selfalign.types import CompletionExample, LabelExample, PairExample, RankingExample, TokenSequence
 
 #: Steps whose examples are sorted by length together when length bucketing is on.
 _BUCKET_STEPS = 16
+#: Scores no further apart are equal: means of the same votes may differ in the last bits.
+TIED = 1e-9
 
 
 def fit(name: str, prompt: Sequence[int], completion: Sequence[int], max_length: int) -> tuple[int, ...]:
@@ -54,6 +57,41 @@ def fit_completions(examples: Sequence[CompletionExample], max_length: int) -> l
     return fitted
 
 
+def fit_labels(examples: Sequence[LabelExample], max_length: int) -> list[LabelExample]:
+    """Examples that fit into ``max_length`` tokens; see :func:`fit`."""
+    fitted = []
+    for example in examples:
+        name = f"label {example.label_id}"
+        _check_weight(name, example.weight)
+        ids = fit(name, example.prompt_ids, example.completion_ids, max_length)
+        fitted.append(replace(example, prompt_ids=tuple(example.prompt_ids), completion_ids=ids))
+    return fitted
+
+
+def fit_rankings(examples: Sequence[RankingExample], max_length: int) -> list[RankingExample]:
+    """Rankings whose completions each fit into ``max_length`` tokens; see :func:`fit`.
+
+    Raises:
+        BadInput: also where a ranking ranks nothing: fewer than two completions, or no two different scores.
+    """
+    fitted = []
+    for example in examples:
+        name = f"ranking {example.ranking_id}"
+        _check_weight(name, example.weight)
+        if len(example.completions) != len(example.scores) or not all(map(math.isfinite, example.scores)):
+            raise BadInput(
+                f"{name}: {len(example.completions)} completions with scores {list(example.scores)}; every one needs a "
+                "number"
+            )
+        if len(example.scores) < 2 or max(example.scores) - min(example.scores) <= TIED:
+            raise BadInput(
+                f"{name}: scores {list(example.scores)} rank nothing; let the pair builder leave such prompts out"
+            )
+        ids = tuple(fit(name, example.prompt_ids, completion, max_length) for completion in example.completions)
+        fitted.append(replace(example, prompt_ids=tuple(example.prompt_ids), completions=ids))
+    return fitted
+
+
 def _check_weight(name: str, weight: float) -> None:
     if not (math.isfinite(weight) and weight >= 0):
         raise BadInput(f"{name}: weight {weight} must be a number of at least 0")
@@ -86,6 +124,16 @@ def completion_columns(examples: Sequence[CompletionExample]) -> dict[str, list[
     return {
         "input_ids": [[*e.prompt_ids, *e.completion_ids] for e in examples],
         "labels": [[-100] * len(e.prompt_ids) + list(e.completion_ids) for e in examples],
+        "weight": [float(e.weight) for e in examples],
+    }
+
+
+def ranking_columns(examples: Sequence[RankingExample]) -> dict[str, list[Any]]:
+    """Columns of listwise_trl.RankingCollator."""
+    return {
+        "prompt_ids": [list(e.prompt_ids) for e in examples],
+        "completions": [[list(ids) for ids in e.completions] for e in examples],
+        "scores": [[float(score) for score in e.scores] for e in examples],
         "weight": [float(e.weight) for e in examples],
     }
 

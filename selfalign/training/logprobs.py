@@ -43,6 +43,21 @@ def completion_log_probs(model: Any, input_ids: Any, completion_mask: Any) -> An
     return -losses.view(kept.shape)
 
 
+def summed_log_probs(model: Any, input_ids: Any, attention_mask: Any, completion_mask: Any) -> Any:
+    """Summed log-probability in nats of each row's completion, [rows], with gradient; arguments are [rows, T].
+
+    ``model`` is one that a trainer of TRL has given its fused head.
+    """
+    if input_ids.device.type == "cpu":
+        return completion_log_probs(model, input_ids, completion_mask).sum(dim=1)
+    # TRL's fused head never holds a [tokens, vocabulary] matrix; without Triton it projects the prompt too.
+    labels = input_ids.masked_fill(completion_mask == 0, -100)
+    outputs = model(
+        input_ids=input_ids, attention_mask=attention_mask, labels=labels, use_cache=False, fused_lm_head=True
+    )
+    return outputs.log_probs.sum(dim=1)
+
+
 def _keeps_logits(model: Any) -> bool:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "logits_to_keep" in inspect.signature(type(inner).forward).parameters

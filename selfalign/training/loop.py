@@ -28,7 +28,15 @@ from selfalign.training.checkpoints import (
 )
 from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed
 from selfalign.training.logprobs import mixed_precision
-from selfalign.training.policy import context_length, device, merged, save_folder
+from selfalign.training.policy import (
+    context_length,
+    device,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    merged,
+    save_folder,
+)
 from selfalign.training.settings import TrainingSettings
 
 #: Seconds between two states saved by time, and the least that training must still take.
@@ -85,6 +93,32 @@ def arguments(config: TrainingSettings, n_rows: int, seed: int, scratch: Path) -
         "dataloader_pin_memory": where.type == "cuda",
         "max_length": None,
     }
+
+
+def make_trainer(
+    kind: type[Any],
+    args: Any,
+    config: TrainingSettings,
+    job: TrainingJob,
+    dataset: Any,
+    collator: type[Any],
+    **more: Any,
+) -> Any:
+    """The TRL trainer ``kind`` on the parent's weights, with an adapter where the config asks for one.
+
+    ``args`` is TRL's config, ``collator`` is built with the padding token's id, ``more`` goes to ``kind``.
+    """
+    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
+    tokenizer = load_tokenizer(job.parent)
+    return kind(
+        model=load_model(job.parent),
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        data_collator=collator(pad_token_id=tokenizer.pad_token_id),
+        peft_config=lora_config(config.lora) if config.method == "lora" else None,
+        **more,
+    )
 
 
 class StepReport(TrainerCallback):  # type: ignore[misc]

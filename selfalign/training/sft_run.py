@@ -9,93 +9,73 @@ from typing import TYPE_CHECKING, Any
 import trl
 from datasets import Dataset
 
-from selfalign.identity import hash_weights
 from selfalign.protocols import TrainingJob
-from selfalign.training import loop
-from selfalign.training.dataset import completion_columns, fit_completions, training_order
-from selfalign.training.guards import check_log_probs, check_loss
-from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
-from selfalign.training.policy import load_model, load_tokenizer, lora_config, quiet
+from selfalign.training import frame, loop
+from selfalign.training.dataset import completion_columns, fit_completions
+from selfalign.training.frame import LogProbs, Material
+from selfalign.training.guards import Tolerance, check_log_probs, check_loss
 from selfalign.training.sft_trl import CompletionCollator, CompletionTrainer
 from selfalign.types import CompletionExample, TokenSequence, TrainingResult
 
 if TYPE_CHECKING:
     from selfalign.training.sft import SFTConfig
 
-_MEASURED = 64
 
-
-@quiet()
 def train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     """See SFTTrainer.train."""
-    examples = fit_completions(job.completions, loop.length_limit(config, job.parent))
-    loop.check_space(config, job)
-    parent_hash = hash_weights(job.parent)
-    lengths = [len(e.prompt_ids) + len(e.completion_ids) for e in examples]
-    order = training_order(lengths, config.epochs, config.batch_size, job.seed, config.length_bucketing)
-    first = [examples[i] for i in order[: config.micro_batch()]]
-    measured = sorted(examples, key=lambda e: e.example_id)[:_MEASURED]
-    parent = checkpoint_log_probs(job.parent, parent_hash, _sequences([*first, *measured]), job.scratch)
-
-    def guard(trainer: Any) -> dict[str, float]:
-        return step_one_guards(trainer, first, parent[: len(first)])
-
-    trainer = _trainer(config, job, Dataset.from_dict(completion_columns(examples)).select(order))
-    identity = [[e.example_id, e.prompt_ids, e.completion_ids, e.weight] for e in examples]
-    fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
-    loop.write_output(trainer, config, job, parent_hash, len(history))
-    del trainer
-    give_back_memory()
-
-    policy = checkpoint_log_probs(job.output, hash_weights(job.output), _sequences(measured), job.scratch)
-    before = parent[len(first) :]
-    tokens = sum(len(e.completion_ids) for e in measured)
-    metrics = {
-        **loop.loss_figures(history),
-        **guarded,
-        "nll": -math.fsum(policy) / tokens,
-        "nll_parent": -math.fsum(before) / tokens,
-        "logp_change": (math.fsum(policy) - math.fsum(before)) / len(measured),
-    }
-    return TrainingResult(metrics, history, n_examples=len(examples), reference_hash=None)
+    return frame.train(_Sft(config), config, job)
 
 
-def _sequences(examples: Sequence[CompletionExample]) -> list[TokenSequence]:
-    return [TokenSequence(e.prompt_ids, e.completion_ids) for e in examples]
+class _Sft:
+    compares = False
 
+    def __init__(self, config: SFTConfig) -> None:
+        self.config = config
 
-def _trainer(config: SFTConfig, job: TrainingJob, dataset: Dataset) -> CompletionTrainer:
-    tokenizer = load_tokenizer(job.parent)
-    settings = {
-        **loop.arguments(config, len(dataset), job.seed, job.scratch),
-        # Labels are ready; TRL would only look for text to tokenise.
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-    }
-    args = trl.SFTConfig(**settings)
-    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
-    return CompletionTrainer(
-        model=load_model(job.parent),
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        data_collator=CompletionCollator(pad_token_id=tokenizer.pad_token_id),
-        peft_config=lora_config(config.lora) if config.method == "lora" else None,
-    )
+    def material(self, job: TrainingJob, max_length: int) -> Material[CompletionExample]:
+        examples = fit_completions(job.completions, max_length)
+        lengths = [len(e.prompt_ids) + len(e.completion_ids) for e in examples]
+        measured = sorted(examples, key=lambda e: e.example_id)[: frame.MEASURED]
+        return Material(frame.in_order(examples, lengths, self.config, job.seed), measured, len(examples))
 
+    def sequences(self, row: CompletionExample) -> tuple[TokenSequence, ...]:
+        return (TokenSequence(row.prompt_ids, row.completion_ids),)
 
-def step_one_guards(
-    trainer: CompletionTrainer, examples: Sequence[CompletionExample], parent: Sequence[float]
-) -> dict[str, float]:
-    """The first batch starts at the parent's log-probabilities, and so at its mean NLL a token.
+    def columns(self, rows: Sequence[CompletionExample], reference: LogProbs) -> dict[str, list[Any]]:
+        return completion_columns(rows)
 
-    Raises:
-        GuardFailed: training would start from other weights than the parent's.
-    """
-    observed = loop.first_batch_loss(trainer)
-    tolerance = loop.arithmetic()
-    gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
-    weighted = math.fsum(e.weight * value for e, value in zip(examples, parent, strict=True))
-    expected = -weighted / sum(len(e.completion_ids) for e in examples)
-    check_loss(observed, expected, tolerance)
-    return {"guard_loss": observed, "guard_loss_expected": expected, "guard_logp_gap": gap}
+    def trainer(self, job: TrainingJob, dataset: Dataset) -> CompletionTrainer:
+        settings = {
+            **loop.arguments(self.config, len(dataset), job.seed, job.scratch),
+            # Labels are ready; TRL would only look for text to tokenise.
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+        }
+        args = trl.SFTConfig(**settings)
+        trainer: CompletionTrainer = loop.make_trainer(
+            CompletionTrainer, args, self.config, job, dataset, CompletionCollator
+        )
+        return trainer
+
+    def guard(
+        self,
+        trainer: CompletionTrainer,
+        rows: Sequence[CompletionExample],
+        parent: LogProbs,
+        reference: LogProbs,
+        tolerance: Tolerance,
+    ) -> dict[str, float]:
+        """The first batch starts at the parent's log-probabilities, and so at its mean NLL a token."""
+        observed = loop.first_batch_loss(trainer)
+        values = [value for (value,) in parent]
+        gap = check_log_probs(trainer.last_log_probs.tolist(), values, tolerance)
+        weighted = math.fsum(row.weight * value for row, value in zip(rows, values, strict=True))
+        expected = -weighted / sum(len(row.completion_ids) for row in rows)
+        check_loss(observed, expected, tolerance)
+        return {"guard_loss": observed, "guard_loss_expected": expected, "guard_logp_gap": gap}
+
+    def figures(
+        self, rows: Sequence[CompletionExample], policy: LogProbs, parent: LogProbs, reference: LogProbs
+    ) -> dict[str, float]:
+        after, before = (math.fsum(value for (value,) in values) for values in (policy, parent))
+        tokens = sum(len(row.completion_ids) for row in rows)
+        return {"nll": -after / tokens, "nll_parent": -before / tokens, "logp_change": (after - before) / len(rows)}

@@ -9,7 +9,7 @@ import torch
 import trl
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from selfalign.training.logprobs import completion_log_probs
+from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.pairwise import weighted_nll
 
@@ -45,20 +45,17 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Weighted mean NLL over the completion tokens of the whole optimizer step (this micro-batch's share)."""
-        ids, labels = inputs["input_ids"], inputs["labels"]
-        if ids.device.type == "cpu":
-            per_token = completion_log_probs(model, ids, (labels != -100).long())
-        else:
-            per_token = model(
-                input_ids=ids, attention_mask=inputs["attention_mask"], labels=labels, use_cache=False,
-                fused_lm_head=True,
-            ).log_probs  # fmt: skip
-        log_probs = per_token.sum(dim=1)
-        self.last_log_probs = log_probs.detach()
-        n_tokens = num_items_in_batch or int((labels[:, 1:] != -100).sum())
-        loss = weighted_nll(log_probs, inputs["weight"], n_tokens)
+        log_probs, n_tokens = self.completion_log_probs(model, inputs)
+        loss = weighted_nll(log_probs, inputs["weight"], num_items_in_batch or int(n_tokens.sum()))
         stop_if_not_finite(loss.detach(), self.state.global_step + 1)
         return loss
+
+    def completion_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """(summed log-probabilities, token counts) of the completions, each [rows]."""
+        learned = (inputs["labels"] != -100).long()
+        log_probs = summed_log_probs(model, inputs["input_ids"], inputs["attention_mask"], learned)
+        self.last_log_probs = log_probs.detach()
+        return log_probs, learned[:, 1:].sum(dim=1)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: the folder is described by the store."""

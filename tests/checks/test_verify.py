@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from selfalign.checks.findings import Finding
+from selfalign.checks.rules import rules
 from selfalign.errors import StoreError
 from selfalign.identity import content_id, derive_seed
 from selfalign.store.store import Store
+from selfalign.types import Ranking, UnaryLabel
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
 from tests.checks.synthetic import make_run
@@ -180,6 +182,62 @@ def test_damage_is_named_by_row(
     assert {entry for entry in found if entry[:2] not in anywhere} == {e for e in wanted if e[2] is not None}
     assert {entry[:2] for entry in found} >= anywhere
     assert all(finding.remedy and finding.what for finding in report.findings)
+
+
+@pytest.fixture
+def listed(run: Workspace) -> Workspace:
+    """The run with one label, called label, and one ranking, called ranking, beside its pairs."""
+    found = ask(
+        run,
+        "SELECT prompt_id, list(candidate_id ORDER BY score DESC) AS ids, list(score ORDER BY score DESC) AS scores "
+        "FROM candidates JOIN judgements USING (candidate_id) GROUP BY prompt_id ORDER BY prompt_id LIMIT 1",
+    )
+    Store(run.store_path).insert([
+        UnaryLabel("label", found["prompt_id"], 1, found["ids"][0], True, found["scores"][0], "b", 1.0),
+        Ranking("ranking", found["prompt_id"], 1, tuple(found["ids"]), tuple(found["scores"]), "rubric", "b", 1.0),
+    ])  # fmt: skip
+    sql(run, "UPDATE stages SET rows_out = rows_out + 2 WHERE stage = 'pair'")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("UPDATE rounds SET status = status", set()),
+        ("UPDATE rankings SET weight = 2", {("changed", "rankings")}),
+        ("UPDATE unary_labels SET label = false", {("changed", "unary_labels")}),
+        ("UPDATE unary_labels SET score = 0.5, digest = NULL", {("score", "unary_labels")}),
+        ("UPDATE unary_labels SET prompt_id = 'gone', digest = NULL",
+         {("unknown_prompt", "unary_labels"), ("foreign_candidate", "unary_labels")}),
+        ("INSERT INTO unary_labels SELECT * REPLACE ('other' AS label_id, false AS label, NULL AS digest) FROM unary_labels",
+         {("both_labels", "unary_labels"), ("rows_out", "stages")}),
+        ("UPDATE rankings SET candidate_ids = candidate_ids[:1] || ['gone'] || candidate_ids[3:], digest = NULL",
+         {("unknown_candidate", "rankings"), ("score", "rankings")}),
+        ("UPDATE rankings SET candidate_ids = candidate_ids[:1] || candidate_ids[:1] || candidate_ids[3:], digest = NULL",
+         {("ranking", "rankings"), ("score", "rankings")}),
+        ("UPDATE rankings SET prompt_id = (SELECT max(prompt_id) FROM prompts WHERE split = 'train'), digest = NULL",
+         {("foreign_candidate", "rankings")}),
+        ("UPDATE rankings SET scores = scores[1:2], digest = NULL", {("ranking", "rankings")}),
+        ("UPDATE rankings SET scores = list_reverse(scores), digest = NULL",
+         {("ranking", "rankings"), ("score", "rankings")}),
+        ("DELETE FROM rankings", {("rows_out", "stages")}),
+    ],
+)  # fmt: skip
+def test_labels_and_rankings_are_checked_like_pairs(
+    listed: Workspace, statement: str, expected: set[tuple[str, str]]
+) -> None:
+    sql(listed, statement)
+    findings = verify(listed, hashes=False).findings
+    assert {(finding.check, finding.table) for finding in findings} == expected
+    assert {f.row_id for f in findings if f.table in ("rankings", "unary_labels")} <= {"label", "ranking"}
+
+
+@pytest.mark.parametrize(("trainer", "n"), [("kto", 1), ("rrhf", 1), ("pro", 1), ("sft", 502)])
+def test_a_trainer_uses_all_rows_of_its_kind(listed: Workspace, trainer: str, n: int) -> None:
+    sql(listed, f"UPDATE checkpoints SET trainer = '{trainer}', n_examples = {n}")
+    assert rules(Store(listed.store_path).query) == []
+    sql(listed, f"UPDATE checkpoints SET n_examples = {n + 1}")
+    assert [finding.check for finding in rules(Store(listed.store_path).query)] == ["n_examples"]
 
 
 def test_one_cause_in_many_rows_is_counted_and_not_listed(run: Workspace) -> None:

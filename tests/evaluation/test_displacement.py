@@ -16,6 +16,9 @@ F = {
     "chosen_displacement": 2.0, "rejected_displacement": -5.0, "reward_margin": 0.7, "reward_accuracy": 1.0,
     "ranking_accuracy": 1.0, "train_loss": 0.4032, "guard_loss": math.log(2),
 }  # fmt: skip
+#: What trainers on labels and on rankings say besides.
+LABELS = {"desirable_displacement": -3.0, "undesirable_displacement": -10.0, "reward_margin": 0.7, "kl_estimate": 0.0}
+RANKINGS = {"rank_accuracy": 0.8, "best_logp_change": 1.5, "rest_logp_change": -2.0}
 
 
 def measure(training: Mapping[str, float]) -> dict[str, Evaluation]:
@@ -28,6 +31,12 @@ def test_figures_become_rows_of_the_training_split() -> None:
     assert {(row.split, row.round, row.low, row.high, row.detail) for row in rows.values()} == {
         ("train", 1, None, None, "{}")
     }
+
+
+def test_the_alarm_rings_for_labels_as_for_pairs() -> None:
+    rows = measure(LABELS)
+    assert {name: row.value for name, row in rows.items()} == {**LABELS, "displacement_alarm": 1}
+    assert measure({**LABELS, "desirable_logp_change": 0.5})["displacement_alarm"].value == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from selfalign.store.store import Store
+from selfalign.types import Ranking, UnaryLabel
 from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
 
 
@@ -69,6 +70,7 @@ def test_round_summary(told: Store) -> None:
         "round": 1, "model": "M1", "weights_hash": "w1", "prompts": 3, "candidates": 6, "judgements": 13,
         "valid_judgements": pytest.approx(9 / 13), "pairs": 1, "pair_yield": pytest.approx(1 / 3), "mean_margin": 3.0,
         "mean_chosen_tokens": 10.0, "mean_rejected_tokens": 4.0,
+        "labels": 0, "desirable_labels": 0, "rankings": 0, "mean_ranking_size": None,
         "pass_rate_strict": 0.5, "pass_rate_strict_low": 0.4, "pass_rate_strict_high": 0.6,
         "instruction_pass_rate_strict": 0.55,
         "delta_vs_m0": 0.1, "delta_vs_m0_low": -0.02, "delta_vs_m0_high": 0.2,
@@ -110,10 +112,38 @@ def test_lineage(told: Store) -> None:
         "pair_id": "pair1", "round": 1, "side": "chosen", "prompt_id": "p1", "prompt": "text of p1",
         "candidate_id": "p1a", "weights_hash": "w0", "judgement_ids": ["p1a-0", "p1a-1"], "score": 4.0,
         "checkpoint_id": "k1", "trained_weights_hash": "w1", "checkpoint_path": "checkpoints/round-1",
-        "pass_rate_strict": 0.5,
+        "pass_rate_strict": 0.5, "kind": "pair", "example_id": "pair1",
     }  # fmt: skip
     assert (rejected["side"], rejected["candidate_id"], rejected["score"]) == ("rejected", "p1b", 1.0)
     assert rejected["judgement_ids"] == ["p1b-0", "p1b-1"]
+
+
+def test_labels_and_rankings_count_where_pairs_do(told: Store) -> None:
+    told.insert(
+        [
+            UnaryLabel("l1", "p2", 1, "p2a", True, 3.0, "threshold", 1.0),
+            UnaryLabel("l2", "p2", 1, "p2b", False, 3.0, "threshold", 1.0),
+            Ranking("r1", "p3", 1, ("p3b", "p3a"), (3.0, 1.0), "rubric", "ranking", 1.0),
+        ]
+    )
+    lineage = rows(told, "select * from lineage where kind <> 'pair' order by example_id, side")
+    assert [(row["example_id"], row["side"], row["candidate_id"], row["score"]) for row in lineage] == [
+        ("l1", "desirable", "p2a", 3.0), ("l2", "undesirable", "p2b", 3.0),
+        ("r1", "rank 1", "p3b", 3.0), ("r1", "rank 2", "p3a", 1.0),
+    ]  # fmt: skip
+    assert {(row["pair_id"], row["checkpoint_id"]) for row in lineage} == {(None, "k1")}
+    assert lineage[0]["judgement_ids"] == ["tie", "p2a-0", "p2a-1"]
+    (summary,) = rows(told, "select * from round_summary where round = 1")
+    assert (summary["labels"], summary["desirable_labels"]) == (2, 1)
+    assert (summary["rankings"], summary["mean_ranking_size"]) == (1, 2.0)
+    assert rows(told, "select * from yields") == [{"round": 1, "reason": "paired", "prompts": 3}]
+    told.start_stage(1, "train", fingerprint="f")
+    (cost,) = rows(told, "select tokens_read from cost_by_stage where stage = 'train'")
+    assert cost["tokens_read"] == (10 + 4) + (6 + 6) + (2 + 2)
+    drift = {row["kind"]: row["mean_tokens"] for row in rows(told, "select * from length_drift where round = 1")}
+    assert (drift["desirable"], drift["undesirable"]) == (6.0, 6.0)
+    for view, n in (("all_unary_labels", 2), ("all_rankings", 1)):
+        assert len(rows(told, f"select * from {view} where branch is null")) == n
 
 
 def test_lineage_before_training(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pytest
 from selfalign.errors import StageFailed
 from selfalign.identity import hash_weights
 from selfalign.training.dpo import DPOConfig, DPOTrainer
-from selfalign.training.sft import SFTConfig, SFTTrainer
+from selfalign.training.kto import KTOTrainer
+from selfalign.training.listwise import RRHFTrainer
+from selfalign.training.sft import SFTTrainer
 from selfalign.types import TrainingResult
-from tests.training.examples import completions, job, pairs
+from tests.training.examples import completions, job, labels, pairs, rankings
 
 SETTINGS = {"learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "epochs": 2.0, "save_every": 2}
 METHODS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"method": "lora", "lora": {"dropout": 0.2}}}
@@ -119,12 +121,27 @@ def test_a_disk_that_fills_while_a_state_is_saved(
     assert hash_weights(tmp_path / "cut" / "output") == hash_weights(tmp_path / "whole" / "output")
 
 
-def test_sft_resumes_to_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
-    def sft(folder: Path, **values: Any) -> None:
-        SFTTrainer(SFTConfig(**SETTINGS)).train(job(folder, tiny_model, completions=completions(), **values))
+OTHERS: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
+    "sft": (SFTTrainer, lambda: {"completions": completions()}),
+    "kto": (KTOTrainer, lambda: {"labels": labels()}),
+    "rrhf": (RRHFTrainer, lambda: {"rankings": rankings()}),
+}
 
-    sft(tmp_path / "whole")
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_trainers_resume_to_the_same_bits(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    plugin, examples = OTHERS[name]
+
+    def train(folder: Path, **values: Any) -> TrainingResult:
+        trainer = plugin(plugin.Config.model_validate(SETTINGS))
+        result: TrainingResult = trainer.train(job(folder, tiny_model, **examples(), **values))
+        return result
+
+    whole = train(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        sft(tmp_path / "cut", report=stop_after(3))
-    sft(tmp_path / "cut")
+        train(tmp_path / "cut", report=stop_after(3))
+    seen: list[int] = []
+    resumed = train(tmp_path / "cut", report=lambda done, total, metrics: seen.append(done))
+    assert seen[0] == 3
     assert hash_weights(tmp_path / "cut" / "output") == hash_weights(tmp_path / "whole" / "output")
+    assert resumed.metrics == whole.metrics

@@ -8,7 +8,8 @@ import torch
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import sft_run
+from selfalign.training import loop, sft_run
+from selfalign.training.dataset import completion_columns, training_order
 from selfalign.training.policy import load_model, quiet
 from selfalign.training.sft import SFTConfig, SFTTrainer
 from selfalign.types import CompletionExample, TrainingResult
@@ -57,9 +58,9 @@ def test_prompt_labels_have_no_effect(tiny_model: Path, tmp_path: Path) -> None:
     """Prompt positions are labelled -100, and only columns that predict a completion token reach the head."""
     from datasets import Dataset
 
-    columns = sft_run.completion_columns(completions(2))
+    columns = completion_columns(completions(2))
     with quiet():
-        trainer = sft_run._trainer(SFTConfig(**QUICK), job(tmp_path, tiny_model), Dataset.from_dict(columns))
+        trainer = sft_run._Sft(SFTConfig(**QUICK)).trainer(job(tmp_path, tiny_model), Dataset.from_dict(columns))
     batch = next(iter(trainer.get_train_dataloader()))
     for row, example in enumerate(completions(2)):
         assert (batch["labels"][row, : len(example.prompt_ids)] == -100).all()
@@ -72,15 +73,12 @@ def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from transformers import AutoTokenizer
 
-    from selfalign.training import loop
-    from selfalign.training.dataset import training_order
-
     config = SFTConfig(**{**QUICK, "learning_rate": 1e-4})
     examples = completions(12)
     ours = SFTTrainer(config).train(job(tmp_path / "ours", tiny_model, completions=examples))
     lengths = [len(e.prompt_ids) + len(e.completion_ids) for e in examples]
     order = training_order(lengths, 1.0, config.batch_size, seed=7, bucketing=False)
-    columns = sft_run.completion_columns(examples)
+    columns = completion_columns(examples)
     args = trl.SFTConfig(
         **loop.arguments(config, 12, 7, tmp_path / "stock"), dataset_kwargs={"skip_prepare_dataset": True}
     )
@@ -100,7 +98,7 @@ def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
 def test_other_weights_than_the_parents_are_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft_run, "load_model", lambda folder: load_model(other_model))
+    monkeypatch.setattr(loop, "load_model", lambda folder: load_model(other_model))
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model)
 

@@ -26,12 +26,20 @@ votes AS (
     WHERE weights_hash IS NOT NULL AND json_extract_string(detail, '$.stage') IS NULL
     GROUP BY round
 ),
+trained_on AS (
+    SELECT round, chosen_id AS candidate_id FROM pairs
+    UNION ALL
+    SELECT round, rejected_id FROM pairs
+    UNION ALL
+    SELECT round, candidate_id FROM unary_labels
+    UNION ALL
+    SELECT round, unnest(candidate_ids) FROM rankings
+),
 trained AS (
-    SELECT pair.round, sum(chosen.n_tokens + rejected.n_tokens)::BIGINT AS tokens
-    FROM pairs AS pair
-    JOIN candidates AS chosen ON chosen.candidate_id = pair.chosen_id
-    JOIN candidates AS rejected ON rejected.candidate_id = pair.rejected_id
-    GROUP BY pair.round
+    SELECT trained_on.round, sum(candidate.n_tokens)::BIGINT AS tokens
+    FROM trained_on
+    JOIN candidates AS candidate ON candidate.candidate_id = trained_on.candidate_id
+    GROUP BY trained_on.round
 ),
 costs AS (
     SELECT

@@ -1,4 +1,4 @@
--- How long texts are, round by round: one row a round and kind (candidates, chosen, rejected, held_out).
+-- How long texts are, round by round: one row a round and kind (candidates, chosen, rejected, desirable, undesirable, held_out).
 -- cut_share: of them, the share that was cut off at max_tokens.
 CREATE OR REPLACE VIEW length_drift AS
 WITH
@@ -13,6 +13,11 @@ texts AS (
     UNION ALL
     SELECT pair.round, 'rejected' AS kind, rejected.n_tokens, rejected.finish_reason
     FROM pairs AS pair JOIN candidates AS rejected ON rejected.candidate_id = pair.rejected_id
+    UNION ALL
+    SELECT
+        label.round, CASE WHEN label.label THEN 'desirable' ELSE 'undesirable' END AS kind, candidate.n_tokens,
+        candidate.finish_reason
+    FROM unary_labels AS label JOIN candidates AS candidate ON candidate.candidate_id = label.candidate_id
 )
 SELECT
     round,

@@ -1,11 +1,24 @@
--- Where a training example came from and where it went, one row a pair and side:
--- prompt -> candidate (and the weights that made it) -> judgements -> pair -> checkpoint -> its pass rate.
+-- Where a training example came from and where it went, one row a pair, label or ranking and candidate of it:
+-- prompt -> candidate (and the weights that made it) -> judgements -> example -> checkpoint -> its pass rate.
+-- side: chosen, rejected; desirable, undesirable; or rank 1 (the best), rank 2 ... pair_id is NULL where it is no pair.
 CREATE OR REPLACE VIEW lineage AS
 WITH
 sides AS (
-    SELECT pair_id, round, prompt_id, 'chosen' AS side, chosen_id AS candidate_id, chosen_score AS score FROM pairs
+    SELECT
+        'pair' AS kind, pair_id AS example_id, round, prompt_id, 'chosen' AS side, chosen_id AS candidate_id,
+        chosen_score AS score
+    FROM pairs
     UNION ALL
-    SELECT pair_id, round, prompt_id, 'rejected' AS side, rejected_id AS candidate_id, rejected_score AS score FROM pairs
+    SELECT 'pair', pair_id, round, prompt_id, 'rejected', rejected_id, rejected_score FROM pairs
+    UNION ALL
+    SELECT
+        'label', label_id, round, prompt_id, CASE WHEN label THEN 'desirable' ELSE 'undesirable' END, candidate_id, score
+    FROM unary_labels
+    UNION ALL
+    SELECT
+        'ranking', ranking_id, round, prompt_id, 'rank ' || generate_subscripts(candidate_ids, 1), unnest(candidate_ids),
+        unnest(scores)
+    FROM rankings
 ),
 votes AS (
     SELECT round, candidate_id, list(judgement_id ORDER BY judge, sample_idx, judgement_id) AS judgement_ids
@@ -24,7 +37,7 @@ measured AS (
     GROUP BY round
 )
 SELECT
-    sides.pair_id,
+    CASE sides.kind WHEN 'pair' THEN sides.example_id END AS pair_id,
     sides.round,
     sides.side,
     sides.prompt_id,
@@ -36,7 +49,9 @@ SELECT
     trained.checkpoint_id,
     trained.weights_hash AS trained_weights_hash,
     trained.path AS checkpoint_path,
-    measured.pass_rate_strict
+    measured.pass_rate_strict,
+    sides.kind,
+    sides.example_id
 FROM sides
 LEFT JOIN prompts AS prompt
     ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'

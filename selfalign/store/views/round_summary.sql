@@ -30,6 +30,14 @@ pair_figures AS (
     LEFT JOIN candidates AS rejected ON rejected.candidate_id = pair.rejected_id
     GROUP BY pair.round
 ),
+label_figures AS (
+    SELECT round, count(*) AS labels, count(*) FILTER (WHERE label) AS desirable_labels
+    FROM unary_labels
+    GROUP BY round
+),
+ranking_figures AS (
+    SELECT round, count(*) AS rankings, avg(len(candidate_ids)) AS mean_ranking_size FROM rankings GROUP BY round
+),
 held_out AS (
     -- A store holds one run, so that a metric has one row a round and max() only picks it.
     SELECT
@@ -77,6 +85,10 @@ SELECT
     pair_figures.mean_margin,
     pair_figures.mean_chosen_tokens,
     pair_figures.mean_rejected_tokens,
+    coalesce(label_figures.labels, 0) AS labels,
+    coalesce(label_figures.desirable_labels, 0) AS desirable_labels,
+    coalesce(ranking_figures.rankings, 0) AS rankings,
+    ranking_figures.mean_ranking_size,
     held_out.pass_rate_strict,
     held_out.pass_rate_strict_low,
     held_out.pass_rate_strict_high,
@@ -99,6 +111,8 @@ LEFT JOIN prompt_figures ON prompt_figures.round = r.round
 LEFT JOIN candidate_figures ON candidate_figures.round = r.round
 LEFT JOIN judgement_figures ON judgement_figures.round = r.round
 LEFT JOIN pair_figures ON pair_figures.round = r.round
+LEFT JOIN label_figures ON label_figures.round = r.round
+LEFT JOIN ranking_figures ON ranking_figures.round = r.round
 LEFT JOIN held_out ON held_out.round = r.round
 LEFT JOIN training ON training.round = r.round
 LEFT JOIN durations ON durations.round = r.round;

@@ -1,4 +1,4 @@
--- Why a prompt gave no pair: the builder's reason, and what the deciding judge made of every candidate.
+-- Why a prompt gave no pair (or label, or ranking): the builder's reason, and what the deciding judge made of every candidate.
 -- One row a prompt. scores, outcomes and answers are lists in order of sample; a NULL score had no valid vote, and
 -- outcomes are the judge's votes on that candidate.
 CREATE OR REPLACE VIEW unpaired AS
@@ -17,11 +17,12 @@ missed AS (
     WHERE prompt.split = 'train'
 ),
 deciders AS (
-    -- The judge that the round's pairs name; where it has none, the one that the config names.
+    -- The judge that the round's pairs or rankings name; where it has none, the one that the config names.
     SELECT
         missed.round,
         coalesce(
             (SELECT min(pair.judge) FROM pairs AS pair WHERE pair.round = missed.round),
+            (SELECT min(ranking.judge) FROM rankings AS ranking WHERE ranking.round = missed.round),
             (SELECT min(json_extract_string(run.config, '$.judge.id')) FROM runs AS run)
         ) AS judge
     FROM (SELECT DISTINCT round FROM missed) AS missed

@@ -1,9 +1,14 @@
--- What became of each round's training prompts: 'paired', the builder's reason for no pair, or 'not paired yet'.
+-- What became of each round's training prompts: 'paired' (it gave a pair, a label or a ranking), the builder's reason
+-- for none of what it makes, or 'not paired yet'.
 -- Every prompt counts once, so that a round's figures add up to its prompts.
 CREATE OR REPLACE VIEW yields AS
 WITH
 paired AS (
-    SELECT DISTINCT round, prompt_id FROM pairs
+    SELECT round, prompt_id FROM pairs
+    UNION
+    SELECT round, prompt_id FROM unary_labels
+    UNION
+    SELECT round, prompt_id FROM rankings
 ),
 unpaired AS (
     SELECT round, subject_id AS prompt_id, min(message) AS reason

@@ -1,0 +1,89 @@
+"""trl.KTOTrainer on our token ids, with our reference log-probabilities. Heavy imports: load inside train()."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import trl
+from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+from selfalign.training.logprobs import summed_log_probs
+from selfalign.training.loop import stop_if_not_finite
+from selfalign.training.losses.unary import kl_estimate, kto_losses
+
+
+@dataclass
+class LabelCollator(DataCollatorForUnpairedPreference):  # type: ignore[misc]
+    """TRL's collator, plus the examples' weights."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super().torch_call(examples)
+        return {**batch, "weight": torch.tensor([example["weight"] for example in examples])}
+
+
+class LabelTrainer(trl.KTOTrainer):  # type: ignore[misc]
+    """TRL's trainer with the same things replaced as in the trainer of pairs.
+
+    The dataset is passed through (no tokenising, and its completions for z0 are ours); reference log-probabilities
+    come as columns; the loss is ours, so that examples can carry weights, a last micro-batch of fewer examples is not
+    over-weighted, and on CPUs only completion positions go through the head; nothing is sent to a hub.
+    """
+
+    # The loss is already divided by the examples of the whole optimizer step.
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Summed policy log-probabilities of the last batch's completions, and of its completions for z0.
+        self.last_log_probs: Any = None
+        self.last_kl_log_probs: Any = None
+        super().__init__(*args, **kwargs)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weight" not in self._signature_columns:
+            self._signature_columns.append("weight")
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
+        return sum(len(batch["weight"]) for batch in batch_samples)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This micro-batch's share of the step's loss: its examples' weighted losses over the examples of the step."""
+        with torch.no_grad():
+            kl_log_probs = _log_probs(model, inputs, "KL_")
+        log_probs = _log_probs(model, inputs, "")
+        self.last_log_probs, self.last_kl_log_probs = log_probs.detach(), kl_log_probs
+        labels, ref = inputs["label"], inputs["ref_logps"]
+        z0 = kl_estimate(kl_log_probs, inputs["ref_KL_logps"])
+        losses = kto_losses(log_probs, ref, labels, z0, self.beta, self.desirable_weight, self.undesirable_weight)
+        loss = (inputs["weight"] * losses).sum() / (num_items_in_batch or len(losses))
+        stop_if_not_finite(loss.detach(), self.state.global_step + 1)
+        self._keep_figures(log_probs.detach() - ref, labels, z0)
+        return loss
+
+    def _keep_figures(self, ratios: Any, labels: Any, z0: Any) -> None:
+        figures = self._metrics["train" if self.model.training else "eval"]
+        figures["kl_estimate"].append(z0.item())
+        for name, mask in (("desirable", labels), ("undesirable", ~labels)):
+            if mask.any():
+                figures[f"{name}_displacement"].append(ratios[mask].mean().item())
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card: the folder is described by the store."""
+
+    def _send_telemetry(self) -> None:
+        """None."""
+
+
+def _log_probs(model: Any, inputs: dict[str, Any], prefix: str) -> Any:
+    names = ("input_ids", "attention_mask", "completion_mask")
+    return summed_log_probs(model, *(inputs[f"{prefix}{name}"] for name in names))

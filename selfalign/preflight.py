@@ -41,7 +41,7 @@ def check(context: RunContext) -> Preflight:
     """
     config = context.config
     training, held_out = load_training(context), load_held_out(context)
-    if config.train.id == "dpo" and config.judge.id == "verifier" and not any(p.instruction_id_list for p in training):
+    if config.train.id != "sft" and config.judge.id == "verifier" and not any(p.instruction_id_list for p in training):
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
     find("pair", config.pair.id).load()(config.pair)
     build_judge(context, 1)

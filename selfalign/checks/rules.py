@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
+from selfalign.training.pairwise import TRAINERS
 
 #: Means of the same votes may differ in the last bits.
 _ROUNDING = "1e-9 * greatest(1.0, abs(m.score))"
 #: Built-in trainers, which train on every pair of their round; others may choose.
-_USES_ALL = "('dpo', 'sft')"
+_USES_ALL = f"({', '.join(repr(name) for name in ('sft', *TRAINERS))})"
 
 
 def rules(query: Query) -> list[Finding]:

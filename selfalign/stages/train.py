@@ -21,7 +21,7 @@ from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import publish
-from selfalign.types import Candidate, Checkpoint, CompletionExample, Lesson, Pair, PairExample, Prompt
+from selfalign.types import Candidate, Checkpoint, CompletionExample, Event, Lesson, Pair, PairExample, Prompt
 from selfalign.workspace import MANIFEST, made_by
 
 #: Stage that makes examples -> the rows it makes.
@@ -63,6 +63,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "reference_hash": reference.weights_hash,
             "system_prompt": context.config.generate.system_prompt,
             "final": str(final.resolve()),
+            "cache": str(context.workspace.state.resolve() / "logprobs"),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
         inputs = {"lessons": examples} if made == "lessons" else _pair_inputs(context, round)
@@ -95,6 +96,7 @@ def _pair_inputs(context: RunContext, round: int) -> dict[str, Sequence[Any]]:
         "pairs": pairs,
         "candidates": [c for c in candidates if c.candidate_id in wanted],
         "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
+        "strengths": context.store.rows(Event, "round = ? and kind = 'pair_strength'", (round,)),
     }
 
 
@@ -150,7 +152,7 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
             round=spec["round"], seed=spec["seed"], parent=parent, reference=reference, output=output,
             scratch=scratch, report=report,
             pairs=pairs if trainer.needs == "pairs" else (),
-            completions=completions if trainer.needs == "completions" else (),
+            completions=completions if trainer.needs == "completions" else (), cache=Path(spec["cache"]),
         )
     )  # fmt: skip
     weights_hash = hash_weights(output)
@@ -187,6 +189,7 @@ def _examples(
     tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True, trust_remote_code=False)
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
+    smoothing = {e.subject_id: json.loads(e.detail).get("smoothing") for e in folder.rows("strengths", Event)}
 
     pairs: list[PairExample] = []
     completions: list[CompletionExample] = []
@@ -194,7 +197,12 @@ def _examples(
     for pair in ordered:
         prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
         chosen, rejected = candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids
-        pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
+        pairs.append(
+            PairExample(
+                pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight, pair.chosen_score,
+                pair.rejected_score, smoothing.get(pair.pair_id), pair.round,
+            )
+        )  # fmt: skip
         completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
     for lesson in sorted(folder.rows("lessons", Lesson), key=lambda lesson: lesson.lesson_id):
         prompt_ids = encode_chat(tokenizer, json.loads(lesson.messages), lesson.answer_prefix)

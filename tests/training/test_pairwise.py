@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed
 from selfalign.identity import hash_tokenizer, hash_weights
-from selfalign.training import dpo_run, logprobs, loop
+from selfalign.training import logprobs, loop, pairwise_run
 from selfalign.training.checkpoints import stored_dtype
-from selfalign.training.dataset import pair_columns, pair_sequences
-from selfalign.training.dpo import DPOConfig, DPOTrainer
+from selfalign.training.dataset import pair_sequences
 from selfalign.training.logprobs import sequence_log_probs
+from selfalign.training.pairwise import TRAINERS, DPOTrainer
 from selfalign.training.policy import load_model, lora_config, quiet
 from selfalign.types import PairExample, TrainingResult
 from tests.training.examples import job, pairs
@@ -23,10 +23,11 @@ from tests.training.examples import job, pairs
 QUICK = {"learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "warmup_ratio": 0.0}
 
 
-def train(folder: Path, parent: Path, reference: Path | None = None, **values: Any) -> TrainingResult:
-    config = DPOConfig(**{**QUICK, **{k: v for k, v in values.items() if k in DPOConfig.model_fields}})
-    rest = {k: v for k, v in values.items() if k not in DPOConfig.model_fields}
-    return DPOTrainer(config).train(job(folder, parent, reference, **{"pairs": pairs(), **rest}))
+def train(folder: Path, parent: Path, reference: Path | None = None, id: str = "dpo", **values: Any) -> TrainingResult:
+    kind = TRAINERS[id]
+    config = kind.Config(**{**QUICK, **{k: v for k, v in values.items() if k in kind.Config.model_fields}})
+    rest = {k: v for k, v in values.items() if k not in kind.Config.model_fields}
+    return kind(config).train(job(folder, parent, reference, **{"pairs": pairs(), **rest}))
 
 
 # -- what it starts from -------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def test_another_reference_starts_at_its_own_expected_loss(tiny_model: Path, oth
 def test_a_policy_that_is_not_the_parent_is_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dpo_run, "load_model", lambda folder: load_model(other_model))
+    monkeypatch.setattr(pairwise_run, "load_model", lambda folder: load_model(other_model))
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model)
     assert not (tmp_path / "output").exists()
@@ -74,7 +75,7 @@ def test_an_adapter_that_is_no_no_op_is_stopped(
         config.init_lora_weights = False
         return config
 
-    monkeypatch.setattr(dpo_run, "lora_config", random_b)
+    monkeypatch.setattr(pairwise_run, "lora_config", random_b)
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model, method="lora")
 
@@ -85,16 +86,13 @@ def test_wrong_reference_log_probs_are_stopped_by_the_loss(tiny_model: Path, oth
     right, wrong = (sequence_log_probs(load_model(m), pair_sequences(examples)) for m in (tiny_model, other_model))
     trainer = make_trainer(tiny_model, tmp_path, examples, wrong)
     with pytest.raises(GuardFailed, match=r"start at loss .* expected 0\.693147"):
-        dpo_run.step_one_guards(trainer, right, right, [1.0, 1.0], beta=0.1)
+        pairwise_run.step_one_guards(trainer, examples, right, right, DPOTrainer.Config())
 
 
 def make_trainer(parent: Path, folder: Path, examples: list[PairExample], reference: list[float], **values: Any) -> Any:
-    from datasets import Dataset
-
+    config = DPOTrainer.Config(**{**QUICK, **values})
     with quiet():
-        return dpo_run._trainer(
-            DPOConfig(**{**QUICK, **values}), job(folder, parent), Dataset.from_dict(pair_columns(examples, reference))
-        )
+        return pairwise_run._trainer(config, job(folder, parent), examples, reference, range(len(examples)))
 
 
 # -- the loss and what it does -------------------------------------------------------------------
@@ -117,7 +115,7 @@ def test_figures_have_the_papers_signs() -> None:
     # methods.md, fixture F, twice; the parent is the reference: a = 2, b = -5, h = 7.
     example = PairExample("p", (1,), (1,) * 20, (1,) * 25, 1.0, 1.0)
     reference = [-42.0, -42.0, -50.0, -50.0]
-    figures = dpo_run.pair_figures([example] * 2, [-40.0, -40.0, -55.0, -55.0], reference, reference, beta=0.1)
+    figures = pairwise_run.pair_figures([example] * 2, [-40.0, -40.0, -55.0, -55.0], reference, reference, beta=0.1)
     assert figures["chosen_displacement"] == 2 and figures["rejected_displacement"] == -5
     assert figures["chosen_displacement_per_token"] == pytest.approx(2 / 20)
     assert figures["rejected_displacement_per_token"] == pytest.approx(-5 / 25)
@@ -128,7 +126,7 @@ def test_figures_have_the_papers_signs() -> None:
 def test_figures_tell_displacement_from_improvement() -> None:
     # a = -3, b = -10: the same loss as fixture F, and both answers have become less likely.
     example = PairExample("p", (1,), (1,), (1,), 1.0, 1.0)
-    figures = dpo_run.pair_figures([example], [-45.0, -60.0], [-42.0, -50.0], [-42.0, -50.0], beta=0.1)
+    figures = pairwise_run.pair_figures([example], [-45.0, -60.0], [-42.0, -50.0], [-42.0, -50.0], beta=0.1)
     assert figures["reward_margin"] == pytest.approx(0.7)
     assert figures["chosen_displacement"] == -3
 
@@ -176,7 +174,7 @@ def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
     examples = [
         PairExample(p.pair_id, p.prompt_ids, p.chosen_ids + end, p.rejected_ids + end, 1.0, 1.0) for p in pairs(12)
     ]
-    config = DPOConfig(**{**QUICK, "learning_rate": 1e-4, "nll_weight": 0.3})
+    config = DPOTrainer.Config(**{**QUICK, "learning_rate": 1e-4, "nll_weight": 0.3})
     texts = {
         "prompt": [tokenizer.decode(p.prompt_ids) for p in examples],
         "chosen": [tokenizer.decode(p.chosen_ids[:-1]) for p in examples],
@@ -184,7 +182,7 @@ def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
     }
     ours = DPOTrainer(config).train(job(tmp_path / "ours", tiny_model, pairs=examples))
 
-    lengths = dpo_run._lengths(examples)
+    lengths = pairwise_run._lengths(examples)
     order = training_order(lengths, 1.0, config.batch_size, seed=7, bucketing=False)
     args = trl.DPOConfig(
         **loop.arguments(config, 12, 7, tmp_path / "stock"), loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.3]
@@ -323,7 +321,7 @@ def test_a_disk_too_small_is_found_before_training(
 )
 def test_wrong_settings_are_found_without_torch(wrong: Mapping[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        DPOConfig.model_validate(wrong)
+        DPOTrainer.Config.model_validate(wrong)
 
 
 def test_every_step_is_reported_and_nothing_is_printed(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed
 from selfalign.identity import hash_tokenizer, hash_weights
+from selfalign.pairing.strength import preference_loss
+from selfalign.registry import find
 from selfalign.training import logprobs, loop, pairwise_run
 from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.dataset import pair_sequences
 from selfalign.training.logprobs import sequence_log_probs
-from selfalign.training.pairwise import TRAINERS, DPOTrainer
+from selfalign.training.pairwise import TRAINERS, DPOTrainer, PairSettings
 from selfalign.training.policy import load_model, lora_config, quiet
+from selfalign.training.settings import TrainingSettings
 from selfalign.types import PairExample, TrainingResult
 from tests.training.examples import job, pairs
 
@@ -161,46 +166,179 @@ def test_weights_scale_their_pairs_loss(tiny_model: Path, tmp_path: Path) -> Non
     torch.testing.assert_close(gradient, alone.model.model.norm.weight.grad / 2, rtol=1e-3, atol=1e-6)
 
 
-def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
-    """The same pairs as text through trl.DPOTrainer: the same losses, the same weights after three steps."""
-    import trl
+def as_text(examples: list[PairExample], tokenizer: Any) -> dict[str, list[str]]:
+    """What TRL's trainers take: they add the special tokens themselves."""
+    return {
+        name: [tokenizer.decode(getattr(p, f"{name}_ids"), skip_special_tokens=True) for p in examples]
+        for name in ("prompt", "chosen", "rejected")
+    }
+
+
+def check_parity(
+    folder: Path, parent: Path, config: PairSettings, stock: type[Any], arguments: Any, start: tuple[int, ...] = ()
+) -> None:
+    """The same pairs as text through one of TRL's trainers: the same losses, the same weights after two steps."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
-    from selfalign.training.dataset import training_order
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer = AutoTokenizer.from_pretrained(parent)
     end = (tokenizer.eos_token_id,)
     examples = [
-        PairExample(p.pair_id, p.prompt_ids, p.chosen_ids + end, p.rejected_ids + end, 1.0, 1.0) for p in pairs(12)
+        replace(p, prompt_ids=start + p.prompt_ids, chosen_ids=p.chosen_ids + end, rejected_ids=p.rejected_ids + end)
+        for p in pairs(8)
     ]
-    config = DPOTrainer.Config(**{**QUICK, "learning_rate": 1e-4, "nll_weight": 0.3})
-    texts = {
-        "prompt": [tokenizer.decode(p.prompt_ids) for p in examples],
-        "chosen": [tokenizer.decode(p.chosen_ids[:-1]) for p in examples],
-        "rejected": [tokenizer.decode(p.rejected_ids[:-1]) for p in examples],
-    }
-    ours = DPOTrainer(config).train(job(tmp_path / "ours", tiny_model, pairs=examples))
-
-    lengths = pairwise_run._lengths(examples)
-    order = training_order(lengths, 1.0, config.batch_size, seed=7, bucketing=False)
-    args = trl.DPOConfig(
-        **loop.arguments(config, 12, 7, tmp_path / "stock"), loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.3]
-    )
+    ours = TRAINERS[config.id](config).train(job(folder / "ours", parent, pairs=examples))
+    order = pairwise_run._order(config, examples, seed=7)
     with quiet():
-        stock = trl.DPOTrainer(
-            model=str(tiny_model), args=args, train_dataset=Dataset.from_dict(texts).select(order),
-            processing_class=tokenizer,
+        theirs = stock(
+            model=str(parent), args=arguments(**loop.arguments(config, len(order), 7, folder / "stock")),
+            train_dataset=Dataset.from_dict(as_text(examples, tokenizer)).select(order), processing_class=tokenizer,
         )  # fmt: skip
-        stock.train()
-    rows = stock.train_dataset[0]
-    first = examples[order[0]]
-    assert (rows["prompt_ids"], rows["chosen_ids"]) == (list(first.prompt_ids), list(first.chosen_ids))
-    theirs = [entry["loss"] for entry in stock.state.log_history if "loss" in entry]
-    assert len(theirs) == 3
-    assert [step["loss"] for step in ours.history] == pytest.approx(theirs, abs=1e-5)
-    stock.model.save_pretrained(tmp_path / "stock" / "output")
-    assert_same_weights(tmp_path / "ours" / "output", tmp_path / "stock" / "output")
+        theirs.train()
+    row, first = theirs.train_dataset[0], examples[order[0]]
+    ids = row["prompt_ids"] + row["chosen_ids"] if "chosen_ids" in row else row["chosen_input_ids"]
+    assert ids == [*first.prompt_ids, *first.chosen_ids]
+    losses = [entry["loss"] for entry in theirs.state.log_history if "loss" in entry]
+    assert len(losses) == 2
+    assert [step["loss"] for step in ours.history] == pytest.approx(losses, rel=1e-4, abs=1e-5)
+    theirs.model.save_pretrained(folder / "stock" / "output")
+    assert_same_weights(folder / "ours" / "output", folder / "stock" / "output")
+
+
+SMALL = {**QUICK, "learning_rate": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("id", "ours", "theirs"),
+    [
+        ("dpo", {"nll_weight": 0.3}, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.3]}),
+        ("dpo", {"plus": [{"id": "ipo", "weight": 0.1, "beta": 0.1}]}, {"loss_type": ["sigmoid", "ipo"], "loss_weights": [1.0, 0.1]}),
+        ("robust_dpo", {"label_smoothing": 0.2}, {"loss_type": "robust", "label_smoothing": 0.2}),
+        ("hinge_norm", {"beta": 0.1}, {"loss_type": "hinge"}),
+        ("sigmoid_norm", {"beta": 5.0}, {"loss_type": "sigmoid_norm", "beta": 5.0}),
+        ("sppo", {"beta": 0.1, "weight": 2.0, "hard": True}, {"loss_type": "sppo_hard"}),
+        ("apo_zero", {}, {"loss_type": "apo_zero"}),
+        ("apo_down", {}, {"loss_type": "apo_down"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_parity_with_trls_dpo(
+    tiny_model: Path, tmp_path: Path, id: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    import trl
+
+    config = TRAINERS[id].Config(**{**SMALL, **ours})
+    check_parity(tmp_path, tiny_model, config, trl.DPOTrainer, partial(trl.DPOConfig, **theirs))
+
+
+@pytest.mark.parametrize(
+    ("id", "ours", "theirs"),
+    [
+        ("simpo", {"label_smoothing": 0.1}, {"loss_type": "simpo", "cpo_alpha": 0.0, "beta": 2.5, "simpo_gamma": 1.375, "label_smoothing": 0.1}),
+        ("cpo", {}, {}),
+    ],
+    ids=["simpo", "cpo"],
+)  # fmt: skip
+def test_parity_with_trls_cpo(
+    tiny_model: Path, tmp_path: Path, id: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    config = TRAINERS[id].Config(**{**SMALL, **ours})
+    # CPOTrainer begins every prompt with the start token, id 1 here.
+    check_parity(tmp_path, tiny_model, config, CPOTrainer, partial(CPOConfig, **theirs), start=(1,))
+
+
+# -- every method --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", TRAINERS)
+def test_every_method_starts_where_its_own_loss_says(
+    tiny_model: Path, other_model: Path, tmp_path: Path, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    monkeypatch.setattr(logprobs, "load_model", lambda folder: (loaded.append(folder), load_model(folder))[1])
+    examples = [replace(p, margin=0.5 + i, chosen_score=0.8, rejected_score=0.3) for i, p in enumerate(pairs(4))]
+    result = train(tmp_path, tiny_model, other_model, id=id, pairs=examples)
+    metrics = result.metrics
+    assert metrics["guard_loss"] == pytest.approx(metrics["guard_loss_expected"], rel=1e-5, abs=1e-5)
+    assert metrics["guard_logp_gap"] < 1e-3 and metrics["steps"] == 1
+    assert hash_weights(tmp_path / "output") != hash_weights(tiny_model)
+    if TRAINERS[id].Config.needs_reference:
+        assert result.reference_hash == hash_weights(other_model)
+        assert "reward_margin" in result.history[0]
+    else:
+        assert result.reference_hash is None and other_model not in loaded
+        assert metrics["chosen_displacement"] == metrics["chosen_logp_change"]
+        assert "chosen_logp" in result.history[0]
+
+
+def test_a_name_is_registered_for_every_method_and_found_by_its_loss() -> None:
+    for id, trainer in TRAINERS.items():
+        assert find("train", id).load() is trainer
+        config = DPOTrainer.Config.model_validate({"loss": id, "epochs": 2})
+        assert type(config) is trainer.Config and (config.id, config.epochs) == (id, 2)
+        assert trainer.Config.model_validate(config.model_dump(mode="json")) == config
+    assert DPOTrainer.Config.model_validate({"loss": "sigmoid"}) == DPOTrainer.Config()
+    ipo = DPOTrainer.Config.model_validate({"id": "dpo", "loss": {"id": "ipo", "beta": 0.3}})
+    assert (ipo.id, ipo.beta) == ("ipo", 0.3)
+    with pytest.raises(ValidationError, match="unknown loss 'simop'; known: dpo, cdpo"):
+        DPOTrainer.Config.model_validate({"loss": "simop"})
+
+
+def test_a_config_of_before_there_were_other_losses_is_dumped_as_it_was() -> None:
+    dumped = set(DPOTrainer.Config().model_dump()) - set(TrainingSettings.model_fields)
+    assert dumped == {"id", "beta", "nll_weight", "reference"}
+
+
+# -- margins, smoothing, weights -----------------------------------------------------------------
+
+
+def test_margins_and_smoothing_of_the_pairs_reach_the_loss(tiny_model: Path, tmp_path: Path) -> None:
+    """Before the first step h = 0, so the loss is known: -(1 - e) log s(-m) - e log s(m)."""
+    examples = [replace(p, margin=m, smoothing=e) for p, m, e in zip(pairs(2), (0.5, 2.0), (0.1, 0.3), strict=True)]
+    expected = [preference_loss(0.0, margin=2 * p.margin, label_smoothing=p.smoothing or 0) for p in examples]
+    values = {"id": "cdpo", "label_smoothing": "pair", "margin_scale": 2, "pairs": examples}
+    result = train(tmp_path / "pair", tiny_model, **values)
+    assert result.history[0]["loss"] == pytest.approx(sum(expected) / 2, abs=1e-5)
+    train(tmp_path / "none", tiny_model, **{**values, "label_smoothing": 0.0})
+    assert hash_weights(tmp_path / "none" / "output") != hash_weights(tmp_path / "pair" / "output")
+
+
+def test_one_smoothing_for_all_is_that_of_every_pair(tiny_model: Path, tmp_path: Path) -> None:
+    examples = [replace(p, smoothing=0.25) for p in pairs(4)]
+    for name, smoothing in (("all", 0.25), ("each", "pair")):
+        train(tmp_path / name, tiny_model, id="cdpo", label_smoothing=smoothing, pairs=examples)
+    assert_same_weights(tmp_path / "all" / "output", tmp_path / "each" / "output", atol=1e-7)
+
+
+# -- the order of pairs --------------------------------------------------------------------------
+
+
+def margins_seen(folder: Path, parent: Path, examples: list[PairExample], **values: Any) -> list[float]:
+    """Margins in the order in which a training's forward passes see the pairs."""
+    seen: list[float] = []
+
+    class Watching(pairwise_run.PairwiseTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if model.training:
+                seen.extend(inputs["margin"].tolist())
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairwise_run, "PairwiseTrainer", Watching)
+        train(folder, parent, margin_scale=0.1, pairs=examples, **values)
+    return seen
+
+
+def test_the_model_sees_easy_pairs_first_in_every_epoch(tiny_model: Path, tmp_path: Path) -> None:
+    examples = [replace(p, margin=float(1 + (5 * i) % 7)) for i, p in enumerate(pairs(7))]
+    given = [p.margin for p in examples]
+    easy = margins_seen(tmp_path / "easy", tiny_model, examples, order="easy_to_hard", epochs=1.5)
+    assert easy == [7, 6, 5, 4, 3, 2, 1, 7, 6, 5]
+    assert margins_seen(tmp_path / "given", tiny_model, examples, order="as_given") == given
+    shuffled = margins_seen(tmp_path / "shuffled", tiny_model, examples)
+    assert sorted(shuffled) == sorted(given) and shuffled != given
 
 
 # -- what it writes ------------------------------------------------------------------------------
@@ -282,6 +420,29 @@ def test_another_references_cache_is_not_reused(
     assert other_model in loaded
 
 
+def test_a_later_rounds_training_reads_what_an_earlier_one_computed(
+    tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round 2 trains on the pairs of rounds 1 and 2 against the same reference; its cache outlives the first job."""
+    cache = tmp_path / "cache"
+    first = [replace(p, round=1) for p in pairs(4)]
+    second = [replace(p, pair_id=f"second{i}", round=2) for i, p in enumerate(pairs(4, seed=1))]
+    train(tmp_path / "1", tiny_model, other_model, pairs=first, cache=cache)
+    scored: list[int] = []
+
+    def score(model: Any, sequences: list[Any]) -> list[float]:
+        scored.append(len(sequences))
+        return sequence_log_probs(model, sequences)
+
+    monkeypatch.setattr(logprobs, "sequence_log_probs", score)
+    # In any order: a round's pairs are taken together.
+    mixed = [p for both in zip(second, first, strict=True) for p in both]
+    train(tmp_path / "2", tiny_model, other_model, pairs=mixed, cache=cache)
+    assert scored[0] == 8, "only the second round's sides are computed"
+    train(tmp_path / "fresh", tiny_model, other_model, pairs=mixed, cache=tmp_path / "empty")
+    assert hash_weights(tmp_path / "fresh" / "output") == hash_weights(tmp_path / "2" / "output")
+
+
 # -- inputs and failures -------------------------------------------------------------------------
 
 
@@ -298,6 +459,27 @@ def test_long_completions_are_cut_and_long_prompts_refused(tiny_model: Path, tmp
     assert per_token == pytest.approx(total / 2)
     with pytest.raises(BadInput, match="pair long: its prompt has 6 tokens"):
         train(tmp_path, tiny_model, pairs=[long], max_length=6)
+
+
+@pytest.mark.parametrize(
+    ("values", "pair", "message"),
+    [
+        ({"id": "odpo"}, {"margin": 0.0}, "pair00: the loss 'odpo' reads its margin, 0.0, and needs a number above 0; drop ties"),
+        ({"id": "dpo", "margin_scale": 1}, {"margin": -1.0}, "needs a number above 0"),
+        ({"id": "odpo"}, {"margin": float("nan")}, "reads its margin, nan"),
+        ({"id": "sppo"}, {"chosen_score": 4.0}, r"reads its chosen_score, 4.0, and needs a win rate in \[0, 1\]"),
+        ({"id": "sppo"}, {"rejected_score": float("nan")}, "reads its rejected_score, nan"),
+        ({"id": "cdpo", "label_smoothing": "pair"}, {}, "reads its smoothing, None.*set pair.strength"),
+        ({"id": "dpo", "plus": ["odpo"]}, {"margin": 0.0}, "the loss 'odpo'"),
+        ({"id": "dpo", "order": "easy_to_hard"}, {"margin": float("nan")}, "margin nan has no place in the order"),
+    ],
+)  # fmt: skip
+def test_pairs_that_a_loss_cannot_use_are_refused_before_work(
+    tiny_model: Path, tmp_path: Path, values: Any, pair: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprobs, "load_model", lambda folder: pytest.fail("work was started"))
+    with pytest.raises(BadInput, match=message):
+        train(tmp_path, tiny_model, **values, pairs=[replace(p, **pair) for p in pairs(2)])
 
 
 def test_a_loss_that_is_not_finite_stops_training(tiny_model: Path, tmp_path: Path) -> None:
@@ -317,8 +499,14 @@ def test_a_disk_too_small_is_found_before_training(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"beta": 0}, {"micro_batch_size": 3}, {"lora": {"targets": "lm_head"}}, {"betta": 0.1}, {"reference": "first"}],
-)
+    [
+        {"beta": 0}, {"beta": -1}, {"micro_batch_size": 3}, {"lora": {"targets": "lm_head"}}, {"betta": 0.1},
+        {"reference": "first"}, {"loss": "simpo", "reference": "initial"}, {"loss": "simpo", "plus": ["dpo"]},
+        {"loss": "robust_dpo", "label_smoothing": 0.5}, {"loss": "robust_dpo", "label_smoothing": "pair"},
+        {"label_smoothing": 0.1}, {"plus": [{"id": "stf"}]}, {"plus": [{"id": "sft", "weight": 0}]},
+        {"order": "easy_to_hard", "length_bucketing": True},
+    ],
+)  # fmt: skip
 def test_wrong_settings_are_found_without_torch(wrong: Mapping[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DPOTrainer.Config.model_validate(wrong)

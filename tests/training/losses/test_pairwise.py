@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,17 @@ def test_margin_and_smoothing_of_secrets_of_rlhf() -> None:
     assert spaced == pytest.approx(preference_loss(1.2, margin=0.5)) == pytest.approx(0.4032, abs=5e-5)
     both = value("cdpo", pair, margin_scale=2, label_smoothing="pair")
     assert both == pytest.approx(preference_loss(1.2, margin=1.0, label_smoothing=0.1))
+
+
+def test_the_odds_ratio_is_trls() -> None:
+    """Its ORPO's NLL covers prompts as well, so only the other term can be compared."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    pairs = batch(chosen=[-40.0, -3.0, -90.0], rejected=[-55.0, -50.0, -1.0], reference=None)
+    trainer = SimpleNamespace(beta=0.25, accelerator=SimpleNamespace(device="cpu"))
+    theirs = ORPOTrainer.odds_ratio_loss(trainer, *pairs.means())[0]
+    ours = pair_losses([LOSSES["orpo"](orpo_lambda=0.25)], pairs) - pairwise.sft(pairs)
+    assert ours.tolist() == pytest.approx((-theirs).tolist(), rel=1e-5)
 
 
 def test_terms_add_up_by_their_weights() -> None:
@@ -272,7 +284,7 @@ def test_symmetries(chosen: float, rejected: float, ref_w: float, ref_l: float, 
     # Smoothing by e is the mean over labels of which a share e is wrong ...
     mixed = (1 - e) * value("dpo", one, beta=beta) + e * value("dpo", other, beta=beta)
     assert value("cdpo", one, beta=beta, label_smoothing=e) == pytest.approx(mixed, **close)
-    # ... and robust DPO undoes that mean: over such labels it expects DPO's loss of the right ones (its lemma 3.1).
+    # ... and robust DPO undoes that mean: over such labels it expects DPO's loss of the right ones.
     robust = [value("robust_dpo", pair, beta=beta, label_smoothing=e) for pair in (one, other)]
     assert (1 - e) * robust[0] + e * robust[1] == pytest.approx(value("dpo", one, beta=beta), rel=1e-6, abs=1e-6)
     # IPO's two orders lie at the same distance from +-1 / (2 beta).

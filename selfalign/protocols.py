@@ -178,6 +178,8 @@ class TrainingJob:
 
     ``scratch`` survives a kill: a trainer keeps its own resumable state there and goes on from it.
     ``output`` is written by the trainer as a plain Hugging Face folder; the stage publishes it atomically.
+    ``cache`` is the run's: it outlives the job and keeps what can be computed again, such as the log-probabilities of
+    frozen weights. Without one ``scratch`` takes its place.
     """
 
     round: int
@@ -192,6 +194,7 @@ class TrainingJob:
     rankings: Sequence[RankingExample] = ()
     #: Called with (done steps, total steps, metrics of the last log).
     report: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, metrics: None)
+    cache: Path | None = None
 
 
 class Trainer(Protocol):

@@ -411,7 +411,9 @@ class Pairing:
 class PairExample:
     """A pair as the trainer needs it; completion ids carry the end token only where it was sampled.
 
-    The scores are those of the :class:`Pair`; losses with a target of their own (SPPO) read them.
+    The scores are those of the :class:`Pair`; losses with a target of their own (SPPO) read them. ``smoothing`` is the
+    chance that the label is wrong, where somebody measured it. ``round`` made the pair: pairs of one round are given to
+    a frozen model together.
     """
 
     pair_id: str
@@ -422,6 +424,8 @@ class PairExample:
     weight: float
     chosen_score: float = 1.0
     rejected_score: float = 0.0
+    smoothing: float | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from selfalign.identity import content_id, hash_tokenizer, hash_weights
 from selfalign.progress import Silent
 from selfalign.stages.context import RunContext
 from selfalign.store.store import Store
-from selfalign.training.dpo import DPOConfig, DPOTrainer
+from selfalign.training.pairwise import DPOTrainer
 from selfalign.types import Checkpoint, Evaluation
 from selfalign.workspace import Workspace
 from tests.training.examples import job, pairs
@@ -37,7 +37,7 @@ def make_rounds(folder: Path, model: Path, rounds: int = 3) -> Path:
     for round in range(1, rounds + 1):
         final = workspace.checkpoint_folder(round, "")
         work = job(folder / "work", parent, pairs=pairs())
-        DPOTrainer(DPOConfig.model_validate(settings)).train(work)
+        DPOTrainer(DPOTrainer.Config.model_validate(settings)).train(work)
         work.output.rename(final)
         shutil.rmtree(folder / "work")
         own = hash_weights(final)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
+from selfalign.training.pairwise import TRAINERS
 
 #: Means of the same votes may differ in the last bits.
 _ROUNDING = "1e-9 * greatest(1.0, abs(m.score))"
 #: Built-in trainers, and of what they train on every row that their round has; others may choose.
 _USES_ALL = {
-    "dpo": ("pairs",),
+    **dict.fromkeys(TRAINERS, ("pairs",)),
     "kto": ("unary_labels",),
     "rrhf": ("rankings",),
     "pro": ("rankings",),

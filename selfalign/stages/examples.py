@@ -40,7 +40,10 @@ def candidates_of(row: Made) -> tuple[str, ...]:
 
 
 class Encoder:
-    """Makes examples of rows; ``prompts`` and ``candidates``, by id, hold everything that the rows name."""
+    """Makes examples of rows; ``prompts`` and ``candidates``, by id, hold everything that the rows name.
+
+    ``smoothing`` is the label smoothing of the pairs, by id, that have one of their own.
+    """
 
     def __init__(
         self,
@@ -48,11 +51,13 @@ class Encoder:
         system_prompt: str | None,
         prompts: Mapping[str, Prompt],
         candidates: Mapping[str, Candidate],
+        smoothing: Mapping[str | None, float | None],
     ) -> None:
         self._tokenizer = tokenizer
         self._system_prompt = system_prompt
         self._prompts = prompts
         self._candidates = candidates
+        self._smoothing = smoothing
         self._known: dict[str, tuple[int, ...]] = {}
 
     def examples(self, made: Mapping[str, Sequence[Any]], needs: str) -> list[Any]:
@@ -73,7 +78,7 @@ class Encoder:
             chosen, rejected = answers
             return PairExample(
                 row.pair_id, self._prompt(row.prompt_id), chosen, rejected, row.margin, row.weight, row.chosen_score,
-                row.rejected_score,
+                row.rejected_score, self._smoothing.get(row.pair_id), row.round,
             )  # fmt: skip
         if isinstance(row, UnaryLabel):
             return LabelExample(row.label_id, self._prompt(row.prompt_id), answers[0], row.label, row.weight)

@@ -24,7 +24,7 @@ _FIRST = (
 _THEN = (
     "transformers.models.llama.modeling_llama", "transformers.models.llama.tokenization_llama",
     "selfalign.stages.judge", "selfalign.judges.verifier", "selfalign.judges.rubric_logits", "if_verifiable.ifeval",
-    "selfalign.stages.train", "selfalign.training.dpo_run", "selfalign.training.sft_run", "selfalign.stages.log_ratio",
+    "selfalign.stages.train", "selfalign.training.pairwise_run", "selfalign.training.sft_run", "selfalign.stages.log_ratio",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
 

@@ -21,7 +21,7 @@ from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import publish
-from selfalign.types import Candidate, Checkpoint, Prompt
+from selfalign.types import Candidate, Checkpoint, Event, Prompt
 from selfalign.workspace import MANIFEST, made_by
 
 #: Stage that makes what a round trains on -> names of the rows that it may make.
@@ -64,6 +64,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "reference_hash": reference.weights_hash,
             "system_prompt": context.config.generate.system_prompt,
             "final": str(final.resolve()),
+            "cache": str(context.workspace.state.resolve() / "logprobs"),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
         supervise(folder, spec, {**rows, **_named(context, round, rows)}, context=context, label=f"round {round} train")
@@ -96,6 +97,7 @@ def _named(context: RunContext, round: int, rows: Mapping[str, Sequence[Made]]) 
     return {
         "candidates": [c for c in context.store.rows(Candidate, where, values) if c.candidate_id in wanted],
         "prompts": context.store.rows(Prompt, where, values),
+        "strengths": context.store.rows(Event, "round = ? and kind = 'pair_strength'", values),
     }
 
 
@@ -149,7 +151,7 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
         TrainingJob(
             round=spec["round"], seed=spec["seed"], parent=parent, reference=reference, output=output,
             scratch=scratch, report=report,
-            **{trainer.needs: _examples(folder, spec, parent, trainer.needs)},
+            cache=Path(spec["cache"]), **{trainer.needs: _examples(folder, spec, parent, trainer.needs)},
         )
     )  # fmt: skip
     weights_hash = hash_weights(output)
@@ -183,5 +185,6 @@ def _examples(folder: JobFolder, spec: Mapping[str, Any], parent: Path, needs: s
         spec["system_prompt"],
         {p.prompt_id: p for p in folder.rows("prompts", Prompt)},
         {c.candidate_id: c for c in folder.rows("candidates", Candidate)},
+        {e.subject_id: json.loads(e.detail).get("smoothing") for e in folder.rows("strengths", Event)},
     )
     return encoder.examples({name: folder.rows(name, kind) for name, kind in KINDS.items()}, needs)

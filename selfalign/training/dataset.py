@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ def fit_pairs(pairs: Sequence[PairExample], max_length: int) -> list[PairExample
             fit(f"pair {pair.pair_id}", pair.prompt_ids, ids, max_length)
             for ids in (pair.chosen_ids, pair.rejected_ids)
         )
-        fitted.append(PairExample(pair.pair_id, tuple(pair.prompt_ids), chosen, rejected, pair.margin, pair.weight))
+        fitted.append(replace(pair, prompt_ids=tuple(pair.prompt_ids), chosen_ids=chosen, rejected_ids=rejected))
     return fitted
 
 
@@ -103,20 +103,54 @@ def pair_sequences(pairs: Sequence[PairExample]) -> list[TokenSequence]:
     return chosen + [TokenSequence(p.prompt_ids, p.rejected_ids) for p in pairs]
 
 
-def pair_columns(pairs: Sequence[PairExample], reference: Sequence[float]) -> dict[str, list[Any]]:
-    """Columns of trl.DPOTrainer's collator, plus ``weight``.
+def pair_columns(
+    pairs: Sequence[PairExample], reference: Sequence[float] | None, reads: Collection[str] = ()
+) -> dict[str, list[Any]]:
+    """Columns of trl.DPOTrainer's collator, plus ``weight`` and those that the loss ``reads``.
 
-    ``reference`` holds summed log-probabilities in the order of :func:`pair_sequences`.
+    ``reference`` holds summed log-probabilities in the order of :func:`pair_sequences`; None for a loss without one.
     """
-    half = len(pairs)
-    return {
+    columns: dict[str, list[Any]] = {
         "prompt_ids": [list(p.prompt_ids) for p in pairs],
         "chosen_ids": [list(p.chosen_ids) for p in pairs],
         "rejected_ids": [list(p.rejected_ids) for p in pairs],
-        "ref_chosen_logps": list(reference[:half]),
-        "ref_rejected_logps": list(reference[half:]),
         "weight": [float(p.weight) for p in pairs],
     }
+    if reference is not None:
+        columns["ref_chosen_logps"] = list(reference[: len(pairs)])
+        columns["ref_rejected_logps"] = list(reference[len(pairs) :])
+    return {**columns, **{name: [float(getattr(p, name)) for p in pairs] for name in sorted(reads)}}
+
+
+#: Column -> (what a value must be, how to get such pairs).
+_USABLE: dict[str, tuple[str, str]] = {
+    "margin": ("a number above 0", "drop ties, with pair.min_margin or pair.strength.drop_between"),
+    "chosen_score": ("a win rate in [0, 1]", "take a judge or pair builder that gives win rates, or set train.hard"),
+    "rejected_score": ("a win rate in [0, 1]", "take a judge or pair builder that gives win rates, or set train.hard"),
+    "smoothing": ("a number in [0, 0.5]", "set pair.strength, which records it, or give label_smoothing a number"),
+}
+
+
+def check_columns(pairs: Sequence[PairExample], loss: str, reads: Collection[str]) -> None:
+    """Make sure that every pair has what ``loss`` reads of it.
+
+    Raises:
+        BadInput: the first pair that has not.
+    """
+    for name in sorted(reads):
+        wanted, remedy = _USABLE[name]
+        for pair in pairs:
+            value = getattr(pair, name)
+            if not _usable(name, value):
+                raise BadInput(
+                    f"pair {pair.pair_id}: the loss '{loss}' reads its {name}, {value}, and needs {wanted}; {remedy}"
+                )
+
+
+def _usable(name: str, value: float | None) -> bool:
+    if value is None or not math.isfinite(value):
+        return False
+    return value > 0 if name == "margin" else 0 <= value <= (0.5 if name == "smoothing" else 1)
 
 
 def completion_columns(examples: Sequence[CompletionExample]) -> dict[str, list[Any]]:
@@ -157,6 +191,24 @@ def training_order(lengths: Sequence[int], epochs: float, batch_size: int, seed:
         order = _bucketed(order, lengths, batch_size, random.Random(derive_seed(seed, "bucket_order")))
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [index for step in steps for index in sorted(step, key=lambda i: (lengths[i], i))]
+
+
+def easy_to_hard(pairs: Sequence[PairExample]) -> list[int]:
+    """Indices by margin, the largest first: pairs that differ most are the easiest (arXiv 2310.02263).
+
+    Raises:
+        BadInput: a margin that is no number.
+    """
+    for pair in pairs:
+        if not math.isfinite(pair.margin):
+            raise BadInput(f"pair {pair.pair_id}: margin {pair.margin} has no place in the order easy_to_hard")
+    return sorted(range(len(pairs)), key=lambda i: (-pairs[i].margin, pairs[i].pair_id))
+
+
+def repeated(indices: Sequence[int], epochs: float) -> list[int]:
+    """``indices`` in the same order in every epoch; a fractional last epoch uses the first part."""
+    wanted = max(1, round(epochs * len(indices)))
+    return (list(indices) * math.ceil(epochs))[:wanted]
 
 
 def _bucketed(order: list[int], lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[int]:

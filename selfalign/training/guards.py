@@ -7,7 +7,6 @@ policy's log-probabilities right and the loss wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,26 +26,8 @@ FLOAT32 = Tolerance(loss=1e-4, log_prob=1e-3, relative=1e-5)
 BFLOAT16 = Tolerance(loss=5e-2, log_prob=0.5, relative=2e-2)
 
 
-def expected_dpo_loss(
-    parent: Sequence[float], reference: Sequence[float], weights: Sequence[float], beta: float
-) -> float:
-    """Mean over pairs of weight * -log sigmoid(beta * h), h = (parent_w - ref_w) - (parent_l - ref_l).
-
-    ``parent`` and ``reference`` are summed log-probabilities, [chosen ..., rejected ...]. With
-    reference = parent and weights 1 this is ln 2 (arXiv 2305.18290, eq. 7).
-    """
-    half = len(weights)
-    ratios = [p - r for p, r in zip(parent, reference, strict=True)]
-    losses = [_softplus(-beta * (w - loser)) for w, loser in zip(ratios[:half], ratios[half:], strict=True)]
-    return math.fsum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / half
-
-
-def _softplus(x: float) -> float:
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-
-
 def check_loss(observed: float, expected: float, tolerance: Tolerance, scale: float = 1.0) -> None:
-    """Guard 1. ``scale`` widens the tolerance, e.g. for a beta that magnifies log-probabilities' noise."""
+    """Guard 1. ``scale`` widens the tolerance, for a loss that magnifies log-probabilities' noise."""
     if not abs(observed - expected) <= tolerance.loss * max(1.0, scale):
         raise GuardFailed(
             f"training would start at loss {observed:.6f}, expected {expected:.6f}: the reference or the "

@@ -1,10 +1,9 @@
-"""Log-probabilities of completions, and their cache on disk."""
+"""Log-probabilities of completions, computed once for the same weights and tokens."""
 
 from __future__ import annotations
 
 import gc
 import inspect
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
-from selfalign.identity import content_id
+from selfalign.training import logprob_cache
 from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 
@@ -111,41 +109,42 @@ def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any]:
 
 
 def checkpoint_log_probs(
-    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], scratch: Path
+    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], cache: Path
 ) -> list[float]:
-    """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``scratch``.
-
-    The cache is keyed by the weights' content and the token ids, so that it can neither be mistaken
-    for another model's nor be computed twice by a training that was interrupted.
+    """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``cache``.
 
     Raises:
         StageFailed: the model gives NaN or infinite values.
     """
-    path = scratch / f"logprobs-{_cache_key(weights_hash, sequences)}.json"
-    cached = _read_cache(path, len(sequences))
-    if cached is not None:
-        return cached
-    model = load_model(folder)
-    values = sequence_log_probs(model, sequences)
-    del model
-    give_back_memory()
+    return grouped_log_probs(folder, weights_hash, [sequences], cache)[0]
+
+
+def grouped_log_probs(
+    folder: Path, weights_hash: str, groups: Sequence[Sequence[TokenSequence]], cache: Path
+) -> list[list[float]]:
+    """As :func:`checkpoint_log_probs`, for several groups of sequences, of which each is kept by itself.
+
+    A group is computed whole or read whole: in batches with other rows a value differs in its last bits, so it must
+    not depend on what else the cache happens to hold. The model is loaded at most once.
+    """
+    keys = [logprob_cache.key(weights_hash, group) for group in groups]
+    found = [logprob_cache.read(cache, key, len(group)) for key, group in zip(keys, groups, strict=True)]
+    if any(values is None for values in found):
+        model = load_model(folder)
+        for index, values in enumerate(found):
+            if values is None:
+                computed = _finite(sequence_log_probs(model, groups[index]), folder)
+                logprob_cache.write(cache, keys[index], computed)
+                found[index] = computed
+        del model
+        give_back_memory()
+    return [values for values in found if values is not None]
+
+
+def _finite(values: list[float], folder: Path) -> list[float]:
     if not all(math.isfinite(value) for value in values):
         raise StageFailed(f"{folder}: gives log-probabilities that are not finite; lower train.learning_rate")
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"log_probs": values}))  # JSON keeps every bit of a float
     return values
-
-
-def _cache_key(weights_hash: str, sequences: Sequence[TokenSequence]) -> str:
-    return content_id("logprobs", weights_hash, [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences])
-
-
-def _read_cache(path: Path, length: int) -> list[float] | None:
-    try:
-        values = [float(value) for value in json.loads(path.read_text(encoding="utf-8"))["log_probs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return values if len(values) == length else None
 
 
 def give_back_memory() -> None:

@@ -38,7 +38,7 @@ class SFTTrainer:
         self.config = config
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Train on ``job.completions`` from ``job.parent`` and write ``job.output``; raises as DPOTrainer.train."""
+        """Train on ``job.completions`` from ``job.parent`` and write ``job.output``; raises as PairTrainer.train."""
         if not job.completions:
             raise EmptyStage("no completions to train on; nothing was selected in this round")
         from selfalign.training.sft_run import train

@@ -24,7 +24,7 @@ class CompletionCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
 
 
 class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with a loss over completion tokens that carries weights; see dpo_trl.PairTrainer."""
+    """TRL's trainer with a loss over completion tokens that carries weights; see pairwise_trl.PairwiseTrainer."""
 
     loss_is_scaled_for_ga = True
 

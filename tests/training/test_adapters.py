@@ -8,7 +8,7 @@ import pytest
 from selfalign.errors import ModelError
 from selfalign.identity import hash_weights
 from selfalign.training import adapters
-from selfalign.training.dpo import DPOConfig, DPOTrainer
+from selfalign.training.pairwise import DPOTrainer
 from tests.tiny_model import make_tiny_model
 from tests.training.examples import job, pairs
 
@@ -17,7 +17,7 @@ from tests.training.examples import job, pairs
 def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint made by the real trainer with an adapter on every linear layer."""
     folder = tmp_path_factory.mktemp("lora")
-    config = DPOConfig(method="lora", learning_rate=1e-2, batch_size=4, micro_batch_size=2)
+    config = DPOTrainer.Config(method="lora", learning_rate=1e-2, batch_size=4, micro_batch_size=2)
     work = job(folder, tiny_model, pairs=pairs())
     DPOTrainer(config).train(work)
     return work.output

@@ -10,27 +10,7 @@ from selfalign.training.guards import (
     check_changed,
     check_log_probs,
     check_loss,
-    expected_dpo_loss,
 )
-
-
-def test_expected_loss_is_ln_2_where_reference_is_parent() -> None:
-    values = [-40.0, -12.5, -55.0, -3.0]
-    assert expected_dpo_loss(values, values, [1.0, 1.0], beta=0.1) == pytest.approx(math.log(2))
-
-
-def test_expected_loss_of_the_reference_fixture() -> None:
-    # methods.md, fixture F: a = 2, b = -5, h = 7, beta .1 -> -log sigmoid(.7) = .4032
-    assert expected_dpo_loss([-40, -55], [-42, -50], [1.0], beta=0.1) == pytest.approx(0.4032, abs=5e-5)
-
-
-def test_expected_loss_of_huge_ratios_does_not_overflow() -> None:
-    assert expected_dpo_loss([-1e5, 0.0], [0.0, 0.0], [1.0], beta=1.0) == pytest.approx(1e5)
-
-
-def test_weights_scale_their_pairs() -> None:
-    loss = expected_dpo_loss([-1, -1, -1, -1], [-1, -1, -1, -1], [2.0, 0.5], beta=0.1)
-    assert loss == pytest.approx(1.25 * math.log(2))
 
 
 @pytest.mark.parametrize("observed", [0.70, float("nan")])

@@ -11,7 +11,6 @@ from selfalign.identity import hash_weights
 from selfalign.training import logprobs
 from selfalign.training.dataset import pair_sequences
 from selfalign.training.logprobs import checkpoint_log_probs, completion_log_probs, sequence_log_probs
-from selfalign.training.losses.pairwise import dpo_losses, weighted_nll
 from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 from tests.training.examples import pairs
@@ -87,13 +86,3 @@ def test_weights_that_give_nan_are_refused(tiny_model: Path, tmp_path: Path, mon
     monkeypatch.setattr(logprobs, "load_model", lambda folder: broken)
     with pytest.raises(StageFailed, match="not finite"):
         checkpoint_log_probs(tiny_model, "hash", SEQUENCES, tmp_path)
-
-
-def test_losses_of_the_reference_fixture() -> None:
-    # methods.md, fixture F: a = -40 - -42 = 2, b = -55 - -50 = -5, h = 7; -log sigmoid(.1 * 7) = .4032
-    loss = dpo_losses(*(torch.tensor([x]) for x in (-40.0, -55.0, -42.0, -50.0)), beta=0.1)
-    assert loss.item() == pytest.approx(0.4032, abs=5e-5)
-    # DPO(.1) + NLL of 20 chosen tokens at -40: .4032 + 2.0 = 2.4032
-    assert loss.item() + weighted_nll(torch.tensor([-40.0]), torch.tensor([1.0]), 20).item() == pytest.approx(
-        2.4032, abs=5e-5
-    )

@@ -13,9 +13,9 @@ import pytest
 
 from selfalign.errors import StageFailed
 from selfalign.identity import hash_weights
-from selfalign.training.dpo import DPOConfig, DPOTrainer
 from selfalign.training.kto import KTOTrainer
 from selfalign.training.listwise import RRHFTrainer
+from selfalign.training.pairwise import DPOTrainer
 from selfalign.training.sft import SFTTrainer
 from selfalign.types import TrainingResult
 from tests.training.examples import completions, job, labels, pairs, rankings
@@ -39,7 +39,7 @@ def stop_after(step: int) -> Any:
 def train(folder: Path, parent: Path, report: Any = None, seed: int = 0, **values: Any) -> TrainingResult:
     values = {**SETTINGS, **values}
     arguments = {"report": report} if report else {}
-    return DPOTrainer(DPOConfig(**values)).train(job(folder, parent, pairs=pairs(10, seed), **arguments))
+    return DPOTrainer(DPOTrainer.Config(**values)).train(job(folder, parent, pairs=pairs(10, seed), **arguments))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,9 +1,10 @@
-"""trl.DPOTrainer on our token ids, with our reference log-probabilities. Heavy imports: load inside train()."""
+"""trl.DPOTrainer on our token ids, with our losses and reference log-probabilities. Heavy: load inside train()."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import trl
@@ -11,33 +12,38 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from selfalign.training.logprobs import completion_log_probs
 from selfalign.training.loop import stop_if_not_finite
-from selfalign.training.losses.pairwise import dpo_losses, weighted_nll
+from selfalign.training.losses.objective import pair_losses
+from selfalign.training.losses.pairwise import PairBatch
+from selfalign.training.losses.pairwise_settings import Column, PairLoss
 
-_NOT_MODEL_INPUTS = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps", "weight")
+#: Columns of ours, beside those that TRL's collator knows.
+_OURS = ("weight", *get_args(Column))
+_NOT_MODEL_INPUTS = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps", *_OURS)
 
 
 @dataclass
 class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """TRL's collator, plus the pairs' weights."""
+    """TRL's collator, plus the pairs' weights and what the loss reads."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super().torch_call(examples)
-        return {**batch, "weight": torch.tensor([example["weight"] for example in examples])}
+        ours = {name: torch.tensor([e[name] for e in examples]) for name in _OURS if name in examples[0]}
+        return {**batch, **ours}
 
 
-class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
+class PairwiseTrainer(trl.DPOTrainer):  # type: ignore[misc]
     """TRL's trainer with five things replaced.
 
-    The dataset is passed through (no tokenising); reference log-probabilities come as columns; the
-    loss is ours, so that pairs can carry weights, a last micro-batch of fewer pairs is not
+    The dataset is passed through (no tokenising); reference log-probabilities come as columns, or not at all; the
+    loss is ours, so that it can be any, pairs can carry weights, a last micro-batch of fewer pairs is not
     over-weighted, and on CPUs only completion positions go through the head; nothing is sent to a hub.
     """
 
     # The loss is already divided by the pairs of the whole optimizer step.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, nll_weight: float, **kwargs: Any) -> None:
-        self.nll_weight = nll_weight
+    def __init__(self, *args: Any, losses: Sequence[PairLoss], **kwargs: Any) -> None:
+        self.losses = losses
         #: Summed policy log-probabilities of the last batch, [chosen ..., rejected ...].
         self.last_log_probs: Any = None
         super().__init__(*args, **kwargs)
@@ -50,8 +56,7 @@ class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "weight" not in self._signature_columns:
-            self._signature_columns.append("weight")
+        self._signature_columns += [name for name in _OURS if name not in self._signature_columns]
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
         return sum(len(batch["weight"]) for batch in batch_samples)
@@ -63,15 +68,17 @@ class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
         log_probs, n_tokens = self._log_probs(model, inputs)
         self.last_log_probs = log_probs.detach()
         chosen, rejected = log_probs.chunk(2)
-        ref_chosen, ref_rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
-        losses = dpo_losses(chosen, rejected, ref_chosen, ref_rejected, self.beta)
-        loss = (inputs["weight"] * losses).mean()
-        if self.nll_weight:
-            # As TRL's "sft" loss: the mean over the chosen tokens of the micro-batch.
-            loss = loss + self.nll_weight * weighted_nll(chosen, inputs["weight"], n_tokens.chunk(2)[0].sum())
+        chosen_length, rejected_length = n_tokens.chunk(2)
+        batch = PairBatch(
+            chosen, rejected, chosen_length, rejected_length,
+            ref_chosen=inputs.get("ref_chosen_logps"), ref_rejected=inputs.get("ref_rejected_logps"),
+            **{name: inputs.get(name) for name in get_args(Column)},
+        )  # fmt: skip
+        loss = (inputs["weight"] * pair_losses(self.losses, batch)).mean()
         stop_if_not_finite(loss.detach(), self.state.global_step + 1)
-        self._keep_figures(chosen.detach() - ref_chosen, rejected.detach() - ref_rejected)
-        return loss * (len(losses) / (num_items_in_batch or len(losses)))
+        self._keep_figures(batch)
+        n_pairs = len(inputs["weight"])
+        return loss * (n_pairs / (num_items_in_batch or n_pairs))
 
     def _log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """(summed log-probabilities, token counts), each [2 * pairs]."""
@@ -85,12 +92,20 @@ class PairTrainer(trl.DPOTrainer):  # type: ignore[misc]
             per_token = model(**kept, labels=labels, use_cache=False, fused_lm_head=True).log_probs
         return per_token.sum(dim=1), mask[:, 1:].sum(dim=1)
 
-    def _keep_figures(self, chosen_ratio: Any, rejected_ratio: Any) -> None:
+    def _keep_figures(self, batch: PairBatch) -> None:
+        """Displacement from the reference; without one, the log-probabilities themselves."""
         figures = self._metrics["train" if self.model.training else "eval"]
-        figures["chosen_displacement"].append(chosen_ratio.mean().item())
-        figures["rejected_displacement"].append(rejected_ratio.mean().item())
-        figures["reward_margin"].append(self.beta * (chosen_ratio - rejected_ratio).mean().item())
-        figures["reward_accuracy"].append((chosen_ratio > rejected_ratio).float().mean().item())
+        chosen, rejected = batch.chosen.detach(), batch.rejected.detach()
+        if batch.ref_chosen is None:
+            figures["chosen_logp"].append(chosen.mean().item())
+            figures["rejected_logp"].append(rejected.mean().item())
+            figures["ranking_accuracy"].append((chosen >= rejected).float().mean().item())
+            return
+        a, b = chosen - batch.ref_chosen, rejected - batch.ref_rejected
+        figures["chosen_displacement"].append(a.mean().item())
+        figures["rejected_displacement"].append(b.mean().item())
+        figures["reward_margin"].append(self.beta * (a - b).mean().item())
+        figures["reward_accuracy"].append((a > b).float().mean().item())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: the folder is described by the store."""

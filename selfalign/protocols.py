@@ -172,6 +172,7 @@ class TrainingJob:
 
     ``scratch`` survives a kill: a trainer keeps its own resumable state there and goes on from it.
     ``output`` is written by the trainer as a plain Hugging Face folder; the stage publishes it atomically.
+    ``base`` is set where training goes on with the parent's adapter: the folder whose weights that one is added to.
     """
 
     round: int
@@ -184,6 +185,7 @@ class TrainingJob:
     completions: Sequence[CompletionExample] = ()
     labels: Sequence[LabelExample] = ()
     rankings: Sequence[RankingExample] = ()
+    base: Path | None = None
     #: Called with (done steps, total steps, metrics of the last log).
     report: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, metrics: None)
 

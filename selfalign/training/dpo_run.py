@@ -13,9 +13,9 @@ from selfalign.protocols import TrainingJob
 from selfalign.training import loop
 from selfalign.training.dataset import fit_pairs, pair_columns, pair_sequences, training_order
 from selfalign.training.dpo_trl import PairCollator, PairTrainer
-from selfalign.training.guards import check_log_probs, check_loss, expected_dpo_loss
+from selfalign.training.guards import Tolerance, check_log_probs, check_loss, expected_dpo_loss
 from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
-from selfalign.training.policy import load_model, load_tokenizer, lora_config, quiet
+from selfalign.training.policy import quiet
 from selfalign.types import PairExample, TrainingResult
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
     parent_hash = hash_weights(job.parent)
     reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
     sequences = pair_sequences(pairs)
-    reference = checkpoint_log_probs(job.reference, reference_hash, sequences, job.scratch)
+    reference = checkpoint_log_probs(job.reference, reference_hash, sequences, job.scratch, config.quantised)
 
     order = training_order(_lengths(pairs), config.epochs, config.batch_size, job.seed, config.length_bucketing)
     first = order[: config.micro_batch()]
@@ -42,12 +42,14 @@ def train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
         first_parent, measured_parent = both_sides(reference, first), both_sides(reference, measured)
     else:
         wanted = both_sides(sequences, first) + both_sides(sequences, measured)
-        values = checkpoint_log_probs(job.parent, parent_hash, wanted, job.scratch)
+        values = checkpoint_log_probs(job.parent, parent_hash, wanted, job.scratch, config.quantised)
         first_parent, measured_parent = values[: 2 * len(first)], values[2 * len(first) :]
 
     def guard(trainer: Any) -> dict[str, float]:
         weights = [pairs[i].weight for i in first]
-        return step_one_guards(trainer, first_parent, both_sides(reference, first), weights, config.beta)
+        return step_one_guards(
+            trainer, first_parent, both_sides(reference, first), weights, config.beta, loop.arithmetic(job)
+        )
 
     trainer = _trainer(config, job, Dataset.from_dict(pair_columns(pairs, reference)).select(order))
     identity = [[p.pair_id, p.prompt_ids, p.chosen_ids, p.rejected_ids, p.weight] for p in pairs]
@@ -59,7 +61,8 @@ def train(config: DPOConfig, job: TrainingJob) -> TrainingResult:
 
     # Measured on the folder just written: what is reported is what the next round will load.
     final_hash = hash_weights(job.output)
-    policy = checkpoint_log_probs(job.output, final_hash, both_sides(sequences, measured), job.scratch)
+    wanted = both_sides(sequences, measured)
+    policy = checkpoint_log_probs(job.output, final_hash, wanted, job.scratch, config.quantised)
     figures = pair_figures(
         [pairs[i] for i in measured], policy, both_sides(reference, measured), measured_parent, config.beta
     )
@@ -78,8 +81,7 @@ def both_sides(values: Sequence[Any], indices: Sequence[int]) -> list[Any]:
     return [values[i] for i in indices] + [values[half + i] for i in indices]
 
 
-def _trainer(config: DPOConfig, job: TrainingJob, dataset: Dataset) -> PairTrainer:
-    tokenizer = load_tokenizer(job.parent)
+def _trainer(config: DPOConfig, job: TrainingJob, dataset: Dataset) -> Any:
     settings = {
         **loop.arguments(config, len(dataset), job.seed, job.scratch),
         "beta": config.beta,
@@ -87,20 +89,16 @@ def _trainer(config: DPOConfig, job: TrainingJob, dataset: Dataset) -> PairTrain
         "precompute_ref_log_probs": True,
     }
     args = trl.DPOConfig(**settings)
-    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
-    return PairTrainer(
-        model=load_model(job.parent),
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        data_collator=PairCollator(pad_token_id=tokenizer.pad_token_id),
-        peft_config=lora_config(config.lora) if config.method == "lora" else None,
-        nll_weight=config.nll_weight,
-    )
+    return loop.make_trainer(PairTrainer, args, config, job, dataset, PairCollator, nll_weight=config.nll_weight)
 
 
 def step_one_guards(
-    trainer: PairTrainer, parent: Sequence[float], reference: Sequence[float], weights: Sequence[float], beta: float
+    trainer: PairTrainer,
+    parent: Sequence[float],
+    reference: Sequence[float],
+    weights: Sequence[float],
+    beta: float,
+    tolerance: Tolerance | None = None,
 ) -> dict[str, float]:
     """Guards 1 and 2 (guards.py) on the first batch; ``parent`` and ``reference`` are [chosen ..., rejected ...].
 
@@ -112,7 +110,7 @@ def step_one_guards(
         observed = loop.first_batch_loss(trainer)
     finally:
         trainer.nll_weight = nll_weight
-    tolerance = loop.arithmetic()
+    tolerance = tolerance or loop.arithmetic()
     gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
     expected = expected_dpo_loss(parent, reference, weights, beta)
     check_loss(observed, expected, tolerance, scale=beta / 0.1)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
 from selfalign.identity import content_id
-from selfalign.training.policy import load_model
+from selfalign.training.policy import load_model, load_quantised
+from selfalign.training.settings import QuantiseSettings
 from selfalign.types import TokenSequence
 
 #: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
@@ -96,9 +97,15 @@ def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any]:
 
 
 def checkpoint_log_probs(
-    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], scratch: Path
+    folder: Path,
+    weights_hash: str,
+    sequences: Sequence[TokenSequence],
+    scratch: Path,
+    quantised: QuantiseSettings | None = None,
 ) -> list[float]:
     """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``scratch``.
+
+    ``quantised`` (``config.quantised`` of a trainer) loads it as a policy trained on four-bit weights is loaded.
 
     The cache is keyed by the weights' content and the token ids, so that it can neither be mistaken
     for another model's nor be computed twice by a training that was interrupted.
@@ -106,11 +113,11 @@ def checkpoint_log_probs(
     Raises:
         StageFailed: the model gives NaN or infinite values.
     """
-    path = scratch / f"logprobs-{_cache_key(weights_hash, sequences)}.json"
+    path = scratch / f"logprobs-{_cache_key(weights_hash, sequences, quantised)}.json"
     cached = _read_cache(path, len(sequences))
     if cached is not None:
         return cached
-    model = load_model(folder)
+    model = load_quantised(folder, quantised) if quantised else load_model(folder)
     values = sequence_log_probs(model, sequences)
     del model
     give_back_memory()
@@ -121,8 +128,10 @@ def checkpoint_log_probs(
     return values
 
 
-def _cache_key(weights_hash: str, sequences: Sequence[TokenSequence]) -> str:
-    return content_id("logprobs", weights_hash, [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences])
+def _cache_key(weights_hash: str, sequences: Sequence[TokenSequence], quantised: QuantiseSettings | None) -> str:
+    form = [quantised.model_dump()] if quantised else []
+    tokens = [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences]
+    return content_id("logprobs", weights_hash, tokens, *form)
 
 
 def _read_cache(path: Path, length: int) -> list[float] | None:

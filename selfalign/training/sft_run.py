@@ -13,9 +13,9 @@ from selfalign.identity import hash_weights
 from selfalign.protocols import TrainingJob
 from selfalign.training import loop
 from selfalign.training.dataset import completion_columns, fit_completions, training_order
-from selfalign.training.guards import check_log_probs, check_loss
+from selfalign.training.guards import Tolerance, check_log_probs, check_loss
 from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
-from selfalign.training.policy import load_model, load_tokenizer, lora_config, quiet
+from selfalign.training.policy import quiet
 from selfalign.training.sft_trl import CompletionCollator, CompletionTrainer
 from selfalign.types import CompletionExample, TokenSequence, TrainingResult
 
@@ -35,10 +35,11 @@ def train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     order = training_order(lengths, config.epochs, config.batch_size, job.seed, config.length_bucketing)
     first = [examples[i] for i in order[: config.micro_batch()]]
     measured = sorted(examples, key=lambda e: e.example_id)[:_MEASURED]
-    parent = checkpoint_log_probs(job.parent, parent_hash, _sequences([*first, *measured]), job.scratch)
+    wanted = _sequences([*first, *measured])
+    parent = checkpoint_log_probs(job.parent, parent_hash, wanted, job.scratch, config.quantised)
 
     def guard(trainer: Any) -> dict[str, float]:
-        return step_one_guards(trainer, first, parent[: len(first)])
+        return step_one_guards(trainer, first, parent[: len(first)], loop.arithmetic(job))
 
     trainer = _trainer(config, job, Dataset.from_dict(completion_columns(examples)).select(order))
     identity = [[e.example_id, e.prompt_ids, e.completion_ids, e.weight] for e in examples]
@@ -48,7 +49,8 @@ def train(config: SFTConfig, job: TrainingJob) -> TrainingResult:
     del trainer
     give_back_memory()
 
-    policy = checkpoint_log_probs(job.output, hash_weights(job.output), _sequences(measured), job.scratch)
+    final_hash = hash_weights(job.output)
+    policy = checkpoint_log_probs(job.output, final_hash, _sequences(measured), job.scratch, config.quantised)
     before = parent[len(first) :]
     tokens = sum(len(e.completion_ids) for e in measured)
     metrics = {
@@ -65,27 +67,20 @@ def _sequences(examples: Sequence[CompletionExample]) -> list[TokenSequence]:
     return [TokenSequence(e.prompt_ids, e.completion_ids) for e in examples]
 
 
-def _trainer(config: SFTConfig, job: TrainingJob, dataset: Dataset) -> CompletionTrainer:
-    tokenizer = load_tokenizer(job.parent)
+def _trainer(config: SFTConfig, job: TrainingJob, dataset: Dataset) -> Any:
     settings = {
         **loop.arguments(config, len(dataset), job.seed, job.scratch),
         # Labels are ready; TRL would only look for text to tokenise.
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
-    args = trl.SFTConfig(**settings)
-    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
-    return CompletionTrainer(
-        model=load_model(job.parent),
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        data_collator=CompletionCollator(pad_token_id=tokenizer.pad_token_id),
-        peft_config=lora_config(config.lora) if config.method == "lora" else None,
-    )
+    return loop.make_trainer(CompletionTrainer, trl.SFTConfig(**settings), config, job, dataset, CompletionCollator)
 
 
 def step_one_guards(
-    trainer: CompletionTrainer, examples: Sequence[CompletionExample], parent: Sequence[float]
+    trainer: CompletionTrainer,
+    examples: Sequence[CompletionExample],
+    parent: Sequence[float],
+    tolerance: Tolerance | None = None,
 ) -> dict[str, float]:
     """The first batch starts at the parent's log-probabilities, and so at its mean NLL a token.
 
@@ -93,7 +88,7 @@ def step_one_guards(
         GuardFailed: training would start from other weights than the parent's.
     """
     observed = loop.first_batch_loss(trainer)
-    tolerance = loop.arithmetic()
+    tolerance = tolerance or loop.arithmetic()
     gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
     weighted = math.fsum(e.weight * value for e, value in zip(examples, parent, strict=True))
     expected = -weighted / sum(len(e.completion_ids) for e in examples)

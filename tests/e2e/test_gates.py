@@ -16,7 +16,6 @@ from selfalign.errors import GateStopped
 from selfalign.pairing.max_min import MaxMinBuilder
 from selfalign.progress import Silent
 from selfalign.protocols import PairingInput
-from selfalign.protocols import PairingInput
 from selfalign.registry import Plugin, register
 from selfalign.rounds import begin_round, end_round, rounds_left, run_round_stage, stages_of
 from selfalign.session import session

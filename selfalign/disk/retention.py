@@ -185,11 +185,8 @@ def _verify_adapters(context: RunContext) -> None:
 def _built_on(context: RunContext, round: int) -> int:
     """The round whose weights M_round's adapter is added to; the one before, where there is none or it does not say."""
     found = adapters.origin(checkpoint_folder(context, round))
-    if found is not None:
-        for earlier in range(round):
-            if context.weights(earlier).weights_hash == found.weights_hash:
-                return earlier
-    return round - 1
+    earlier = context.round_with(found.weights_hash, before=round) if found is not None else None
+    return round - 1 if earlier is None else earlier
 
 
 def _verdict(folder: Path) -> bool | None:

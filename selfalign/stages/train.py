@@ -103,10 +103,8 @@ def _base(context: RunContext, round: int) -> Model | None:
     origin = adapters.origin(context.model(round - 1).path)
     if origin is None or origin.shape != settings.adapter_shape():
         return None
-    for earlier in range(round - 1):
-        if context.weights(earlier).weights_hash == origin.weights_hash:
-            return context.model(earlier)
-    return None
+    earlier = context.round_with(origin.weights_hash, before=round - 1)
+    return None if earlier is None else context.model(earlier)
 
 
 def _pair_inputs(context: RunContext, round: int) -> dict[str, Sequence[Any]]:

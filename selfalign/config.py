@@ -229,9 +229,10 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _adapters_exist(self) -> RunConfig:
-        if self.keep.form == "adapter" and getattr(self.train, "method", "full") != "lora":
+        if self.keep.form == "adapter" and getattr(self.train, "method", "full") == "full":
             raise ValueError(
-                "keep.as: adapter needs train.method: lora; without an adapter there is only full or bitdelta"
+                "keep.as: adapter needs train.method: lora (or dora, pissa, qlora); without an adapter there is only full "
+                "or bitdelta"
             )
         return self
 

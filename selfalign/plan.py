@@ -21,6 +21,8 @@ from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import needs_engine, needs_model
 from selfalign.store.store import Store
+from selfalign.training.settings import TrainingSettings
+from selfalign.training.sizes import shapes, training_bytes
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
@@ -62,10 +64,12 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
         "rounds": config.rounds,
+        "method": getattr(config.train, "method", None),
         "stages": stages,
         "gflops": rate / 1e9,
         "seconds": total,
         "bytes": sum(line.peak for line in lines),
+        "training_memory": _training_memory(config, found),
         "disk": [_disk_row(line) for line in lines],
         "shortage": shortage(context, lines),
     }
@@ -92,6 +96,17 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"{work['rounds']} rounds: about {work['seconds'] / 60:.0f} minutes at this machine's {work['gflops']:.0f} GFLOP/s, "
         f"up to {shown(work['bytes'])} more on disk"
     )
+    if work["training_memory"] is not None:
+        console.print(
+            f"training ({work['method']}) holds {shown(work['training_memory'])} of weights, gradients and optimizer state; "
+            f"activations come on top, and grow with train.micro_batch_size"
+        )
+
+
+def _training_memory(config: RunConfig, found: Preflight) -> int | None:
+    """Bytes; None for a trainer from elsewhere, whose settings say nothing of it."""
+    train = config.train
+    return training_bytes(train, shapes(found.model_path)) if isinstance(train, TrainingSettings) else None
 
 
 def _disk_row(line: Need) -> dict[str, Any]:

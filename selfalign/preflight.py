@@ -25,6 +25,8 @@ from selfalign.stages.judge import build_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.templates import Template
+from selfalign.training.settings import TrainingSettings
+from selfalign.training.sizes import check_adapter, shapes
 from selfalign.types import Origin, Prompt
 
 
@@ -46,6 +48,10 @@ def check(context: RunContext) -> Preflight:
         BadInput: one line; nothing has been written.
     """
     config = context.config
+    chosen = [config.train, *([config.teach.train] if config.teach.rounds else [])]
+    trainers = [trainer for trainer in chosen if isinstance(trainer, TrainingSettings)]
+    for trainer in trainers:
+        trainer.check_installed()
     training, held_out = load_training(context), load_held_out(context)
     verified = config.judge is not None and config.judge.id == "verifier" and "scores" in reads(config.pair)
     if verified and not any(p.instruction_id_list for p in training):
@@ -66,6 +72,8 @@ def check(context: RunContext) -> Preflight:
         calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
+    for trainer in trainers:
+        check_adapter(trainer, shapes(path))
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)
     # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(

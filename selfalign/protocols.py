@@ -180,6 +180,7 @@ class TrainingJob:
     ``output`` is written by the trainer as a plain Hugging Face folder; the stage publishes it atomically.
     ``cache`` is the run's: it outlives the job and keeps what can be computed again, such as the log-probabilities of
     frozen weights. Without one ``scratch`` takes its place.
+    ``base`` is set where training goes on with the parent's adapter: the folder whose weights that one is added to.
     """
 
     round: int
@@ -192,6 +193,7 @@ class TrainingJob:
     completions: Sequence[CompletionExample] = ()
     labels: Sequence[LabelExample] = ()
     rankings: Sequence[RankingExample] = ()
+    base: Path | None = None
     #: Called with (done steps, total steps, metrics of the last log).
     report: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, metrics: None)
     cache: Path | None = None

@@ -76,7 +76,10 @@ def test_trainers_take_what_the_builder_makes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(registry._plugins, ("pair", "only_good"), plugin)
     one = MINIMAL + "pair: only_good\ngenerate: {candidates: 1}\n"
     assert load_config(write(tmp_path, one + "train: sft")).train.id == "sft"
-    with pytest.raises(ConfigError, match="train: kto needs unwanted answers too, and pair: only_good labels none"):
+    with pytest.raises(
+        ConfigError,
+        match="train: kto needs answers that are wanted and answers that are not, and pair: only_good marks only wanted ones",
+    ):
         load_config(write(tmp_path, one + "train: kto"))
     with pytest.raises(ConfigError, match=r"train: dpo needs pairs, and pair: only_good makes labels; .*max_min"):
         load_config(write(tmp_path, one + "train: dpo"))

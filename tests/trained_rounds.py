@@ -20,9 +20,10 @@ from tests.training.examples import job, pairs
 SCORES = {1: 0.7, 2: 0.5, 3: 0.6}
 
 
-def make_rounds(folder: Path, model: Path, rounds: int = 3) -> Path:
+def make_rounds(folder: Path, model: Path, rounds: int = 3, chain: str = "merge") -> Path:
     """Write checkpoints, store and config to ``folder`` and return it; trained with LoRA, so that all forms exist."""
-    settings = {"method": "lora", "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 4}
+    settings: dict[str, Any] = {"method": "lora", "learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 4}
+    settings["lora"] = {"chain": chain}
     config = validate_config(
         {"name": "made", "rounds": rounds, "model": str(model), "workspace": str(folder), "train": settings}, "test"
     )
@@ -36,7 +37,8 @@ def make_rounds(folder: Path, model: Path, rounds: int = 3) -> Path:
     store.put_round(0, weights_hash=parent_hash, status="done")
     for round in range(1, rounds + 1):
         final = workspace.checkpoint_folder(round, "")
-        work = job(folder / "work", parent, pairs=pairs())
+        base = model if chain == "stack" and round > 1 else None
+        work = job(folder / "work", parent, pairs=pairs(), base=base)
         DPOTrainer(DPOTrainer.Config.model_validate(settings)).train(work)
         work.output.rename(final)
         shutil.rmtree(folder / "work")

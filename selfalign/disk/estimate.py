@@ -20,7 +20,9 @@ from selfalign.preflight import Preflight
 from selfalign.space import folder_bytes, free_bytes, nearest_existing, shown
 from selfalign.stages.context import RunContext
 from selfalign.training.bitdelta import is_signed
-from selfalign.training.checkpoints import headers
+from selfalign.training.settings import TrainingSettings
+from selfalign.training.sizes import Shapes, adapter_weights
+from selfalign.training.sizes import shapes as stored_shapes
 
 #: An empty store, its blocks of 256 kB and more a column, once a round's rows are in.
 _STORE_BYTES = 7 << 20
@@ -50,7 +52,7 @@ def needs(context: RunContext, found: Preflight) -> list[Need]:
     rounds = [round for round in range(1, config.rounds + 1) if round not in ended]
     if not rounds and 0 in ended:
         return []
-    shapes = _shapes(found.model_path)
+    shapes = stored_shapes(found.model_path)
     training = [round for round in rounds if round not in trained]
     peak, kept = _checkpoints(context, found, shapes, training)
     tokens = config.generate.max_tokens * config.prompts.per_round * config.generate.candidates
@@ -130,16 +132,12 @@ def _progress(context: RunContext) -> tuple[set[int], set[int]]:
 # -- weights -------------------------------------------------------------------------------------
 
 
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(entry["shape"]) for name, entry in headers(folder)}
-
-
-def _checkpoints(
-    context: RunContext, found: Preflight, shapes: Mapping[str, tuple[int, ...]], training: Sequence[int]
-) -> tuple[int, int]:
+def _checkpoints(context: RunContext, found: Preflight, shapes: Shapes, training: Sequence[int]) -> tuple[int, int]:
     """(peak, kept at the end) in bytes beyond what is there now: the policy played through, round by round."""
     sizes = _sizes(context, found, shapes)
-    lora = getattr(context.config.train, "method", "full") == "lora"
+    train = context.config.train
+    adapter = bool(getattr(train, "low_rank", False))
+    base = 0 if adapter and train.lora.chain == "stack" else None
     state: dict[int, Held] = {}
     points: set[int | None] = set()
     if training and training[0] > 1:
@@ -154,7 +152,7 @@ def _checkpoints(
     for round in training:
         peak = max(peak, total() + sizes["full"] - before)
         # As if every new round were worse than those before: then the best ones and the newest are most.
-        state[round] = Held(round, "full", lora, -float(round))
+        state[round] = Held(round, "full", adapter, -float(round), base)
         needed = {r: "" for r in state if r == round or r in points or None in points}
         for change in decide(context.config.keep, list(state.values()), needed):
             if change.form == "bitdelta":  # written before the weights go
@@ -163,13 +161,13 @@ def _checkpoints(
     return peak, max(total() - before, 0)
 
 
-def _sizes(context: RunContext, found: Preflight, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _sizes(context: RunContext, found: Preflight, shapes: Shapes) -> dict[str, int]:
     """Bytes of a checkpoint's folder in each form."""
     whole = folder_bytes(found.model_path)
     width = found.model.bytes / max(found.model.parameters, 1)
     rest = max(whole - found.model.bytes, 0)
     signed = sum(math.prod(shape) for name, shape in shapes.items() if is_signed(name, shape))
-    adapter = 4 * _adapter_weights(context, shapes)
+    adapter = 4 * _adapter_weights(context, shapes, kept=True)
     return {
         "full": whole + adapter,
         "adapter": rest + adapter,
@@ -178,7 +176,7 @@ def _sizes(context: RunContext, found: Preflight, shapes: Mapping[str, tuple[int
     }
 
 
-def _states(context: RunContext, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _states(context: RunContext, shapes: Shapes) -> int:
     # With "auto" a state is left out where the disk has no room for it.
     if not isinstance(getattr(context.config.train, "save_every", None), int):
         return 0
@@ -186,9 +184,7 @@ def _states(context: RunContext, shapes: Mapping[str, tuple[int, ...]]) -> int:
     return _STATE_BYTES_A_WEIGHT * weights
 
 
-def _adapter_weights(context: RunContext, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Weights of a LoRA adapter on every linear layer; 0 where there is none."""
+def _adapter_weights(context: RunContext, model: Shapes, *, kept: bool = False) -> int:
+    """Weights of a round's adapter; 0 where there is none, or where a trainer from elsewhere does not say."""
     train = context.config.train
-    if getattr(train, "method", "full") != "lora":
-        return 0
-    return sum(train.lora.r * sum(shape) for name, shape in shapes.items() if is_signed(name, shape))
+    return adapter_weights(train, model, kept=kept) if isinstance(train, TrainingSettings) else 0

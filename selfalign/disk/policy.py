@@ -21,6 +21,12 @@ class Held:
     #: It has an adapter that is known to give the same weights again.
     adapter: bool = False
     value: float | None = None
+    #: The round whose weights the adapter is added to; the one before, unless an adapter goes on over rounds.
+    base: int | None = None
+
+    @property
+    def built_on(self) -> int:
+        return self.round - 1 if self.base is None else self.base
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,19 @@ def decide(keep: KeepSettings, held: Sequence[Held], needed: Mapping[int, str]) 
     chosen = _chosen(keep, held)
     rebuildable = _rebuildable(held)
     changes: list[Change] = []
-    dependent: int | None = None
+    dependents: dict[int, int] = {}
     for item in sorted(held, key=lambda h: -h.round):
         change = None
         if item.round not in needed:
-            change = _wanted(keep, item, item.round in chosen, rebuildable.get(item.round - 1, item.round == 1))
-            if dependent is not None and change is not None and change.form != "adapter":
-                change = _for_the_sake_of(dependent, item, change, rebuildable.get(item.round - 1, item.round == 1))
+            base_rebuildable = rebuildable.get(item.built_on, item.built_on == 0)
+            change = _wanted(keep, item, item.round in chosen, base_rebuildable)
+            if item.round in dependents and change is not None and change.form != "adapter":
+                change = _for_the_sake_of(dependents[item.round], item, change, base_rebuildable)
         if change is not None:
             changes.append(change)
         form = change.form if change else item.form
-        dependent = item.round if form == "adapter" else None
+        if form == "adapter":
+            dependents[item.built_on] = item.round
     return changes
 
 
@@ -68,22 +76,22 @@ def _chosen(keep: KeepSettings, held: Sequence[Held]) -> set[int]:
     return {h.round for h in there}
 
 
-def _wanted(keep: KeepSettings, item: Held, chosen: bool, parent_rebuildable: bool) -> Change | None:
+def _wanted(keep: KeepSettings, item: Held, chosen: bool, base_rebuildable: bool) -> Change | None:
     if item.form == "removed":
         return None
     if not chosen:
         return Change(item.round, "removed", _setting(keep))
     if item.form not in ("full", "approximate"):
         return None
-    if keep.form == "adapter" and item.form == "full" and item.adapter and parent_rebuildable:
+    if keep.form == "adapter" and item.form == "full" and item.adapter and base_rebuildable:
         return Change(item.round, "adapter", "keep.as=adapter")
     if keep.form == "bitdelta":
         return Change(item.round, "bitdelta", "keep.as=bitdelta")
     return None
 
 
-def _for_the_sake_of(dependent: int, item: Held, change: Change, parent_rebuildable: bool) -> Change | None:
-    if item.form == "full" and item.adapter and parent_rebuildable:
+def _for_the_sake_of(dependent: int, item: Held, change: Change, base_rebuildable: bool) -> Change | None:
+    if item.form == "full" and item.adapter and base_rebuildable:
         return Change(item.round, "adapter", f"{change.why}; M{dependent} is rebuilt from it")
     return None
 
@@ -92,7 +100,7 @@ def _rebuildable(held: Sequence[Held]) -> dict[int, bool]:
     """Round -> whether its exact weights are there, or can be had from those before it."""
     found: dict[int, bool] = {}
     for item in sorted(held, key=lambda h: h.round):
-        before = found.get(item.round - 1, item.round == 1)
+        before = found.get(item.built_on, item.built_on == 0)
         found[item.round] = item.form == "full" or (item.form == "adapter" and before)
     return found
 

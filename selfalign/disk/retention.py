@@ -112,7 +112,7 @@ def held(context: RunContext, *, unverified: bool = False) -> list[Held]:
         form: Present = record.form if record else "full"
         verdict = _verdict(folder)
         usable = verdict is True or (unverified and verdict is None and adapters.is_there(folder))
-        found.append(Held(round, form, usable, values.get(round)))
+        found.append(Held(round, form, usable, values.get(round), _built_on(context, round)))
     return found
 
 
@@ -124,6 +124,9 @@ def needed_rounds(context: RunContext, newest: int) -> dict[int, str]:
     for round, row in rows.items():
         if own not in (context.workspace.path / row.path).resolve().parents:
             reasons[round] = "the folder belongs to another run"
+    if rows and getattr(context.config.train, "low_rank", False) and context.config.train.lora.chain == "stack":
+        last = max(rows)
+        reasons.setdefault(_built_on(context, last), f"the adapter of M{last} goes on over it")
     for name, point in fork_points(context.workspace).items():
         for round in rows if point is None else [point]:
             reasons[round] = f"the run {name} was forked from it"
@@ -161,22 +164,29 @@ def _values(context: RunContext) -> Mapping[int, float]:
 
 
 def _verify_adapters(context: RunContext) -> None:
-    """Hold every new adapter against its checkpoint, while the parent's weights are still there to do it with."""
+    """Hold every new adapter against its checkpoint, while the weights below it are still there to do it with."""
     if context.config.keep.form != "adapter":
         return
     for round, row in sorted(checkpoints(context).items()):
         folder = context.workspace.path / row.path
         if kept.read(folder) or not adapters.is_there(folder) or _verdict(folder) is not None:
             continue
-        parent = context.model(round - 1)
-        if parent.absent:
+        base = context.model(_built_on(context, round))
+        if base.absent:
             continue
         try:
-            same = adapters.rebuilt_hash(parent.path, folder) == row.weights_hash
+            same = adapters.rebuilt_hash(base.path, folder) == row.weights_hash
         except ModelError as error:
             same = False
             context.reporter.note(f"M{round} is kept whole: {error}")
         write_atomic(folder / adapters.FOLDER / _VERDICT, json.dumps({"rebuilds": same}))
+
+
+def _built_on(context: RunContext, round: int) -> int:
+    """The round whose weights M_round's adapter is added to; the one before, where there is none or it does not say."""
+    found = adapters.origin(checkpoint_folder(context, round))
+    earlier = context.round_with(found.weights_hash, before=round) if found is not None else None
+    return round - 1 if earlier is None else earlier
 
 
 def _verdict(folder: Path) -> bool | None:
@@ -330,31 +340,31 @@ def _weights_into(context: RunContext, round: int, target: Path) -> tuple[str, b
         return bitdelta.restore(base, home / bitdelta.FOLDER / bitdelta.FILE, target / "model.safetensors"), False
     if record.form == "removed":
         raise WeightsNotKept(kept.explain(record, context.workspace.path))
-    with _parent(context, round) as parent:
-        adapters.rebuild(parent, home, target / "model.safetensors")
+    with _base(context, _built_on(context, round)) as base:
+        adapters.rebuild(base, home, target / "model.safetensors")
     found = hash_weights(target)
     if found != record.weights_hash:
         raise WeightsNotKept(
-            f"{home}: parent and adapter give weights {found[:12]}, M{round} had {record.weights_hash[:12]} (another "
+            f"{home}: its adapter gives weights {found[:12]}, M{round} had {record.weights_hash[:12]} (another "
             f"kind of processor, or other software?); restore them on the machine that trained them"
         )
     return found, True
 
 
 @contextmanager
-def _parent(context: RunContext, round: int) -> Iterator[Path]:
-    """The folder with M_{round-1}'s weights, rebuilt for the moment where they are but an adapter themselves."""
-    if round == 1 or kept.read(checkpoint_folder(context, round - 1)) is None:
-        yield context.model(round - 1).path
+def _base(context: RunContext, round: int) -> Iterator[Path]:
+    """The folder with M_round's weights, rebuilt for the moment where they are but an adapter themselves."""
+    if round == 0 or kept.read(checkpoint_folder(context, round)) is None:
+        yield context.model(round).path
         return
-    home = checkpoint_folder(context, round - 1)
+    home = checkpoint_folder(context, round)
     aside = home.with_name(f".{home.name}.restored.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        _, exact = _weights_into(context, round - 1, aside)
+        _, exact = _weights_into(context, round, aside)
         if not exact:
-            raise WeightsNotKept(f"M{round} is rebuilt from M{round - 1}, of which only an approximation is left")
+            raise WeightsNotKept(f"an adapter is added to M{round}, of which only an approximation is left")
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -365,7 +375,7 @@ def _restoring_needs(context: RunContext, round: int) -> int:
     size = max((row.n_bytes for row in checkpoints(context).values()), default=0)
     chain = 0
     while round > 0 and (record := kept.read(checkpoint_folder(context, round))) and record.form == "adapter":
-        chain, round = chain + 1, round - 1
+        chain, round = chain + 1, _built_on(context, round)
     # Parents are rebuilt one inside the other, from the oldest on.
     return size * max(chain, 1)
 

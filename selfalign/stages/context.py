@@ -111,6 +111,13 @@ class RunContext:
             return self.model(round)
         return Weights(recorded, tokenizer, recorded)
 
+    def round_with(self, weights_hash: str, before: int) -> int | None:
+        """The first round below ``before`` that ended with these weights, by the store alone; 0 for M_0."""
+        found = self.store.query(
+            "select min(round) as round from rounds where weights_hash = ? and round < ?", (weights_hash, before)
+        ).to_pylist()
+        return None if found[0]["round"] is None else int(found[0]["round"])
+
     def model(self, round: int) -> Model:
         """M_round's folder, its weights held against the store.
 

@@ -15,12 +15,14 @@ from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weigh
 from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
 from selfalign.space import folder_bytes
-from selfalign.stages.context import RunContext
+from selfalign.stages.context import Model, RunContext
 from selfalign.stages.examples import KINDS, Encoder, Made, candidates_of
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
+from selfalign.training import adapters
 from selfalign.training.checkpoints import publish
+from selfalign.training.settings import TrainingSettings
 from selfalign.types import Candidate, Checkpoint, Event, Prompt
 from selfalign.workspace import MANIFEST, made_by
 
@@ -52,6 +54,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         if not n_rows:
             raise EmptyStage(f"round {round}: nothing to train on, its stage '{made}' made nothing")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
+        base = _base(context, round)
         spec = {
             "kind": "train",
             "round": round,
@@ -62,6 +65,8 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "parent_hash": parent.weights_hash,
             "reference": str(reference.path.resolve()),
             "reference_hash": reference.weights_hash,
+            "base": str(base.path.resolve()) if base else None,
+            "base_hash": base.weights_hash if base else None,
             "system_prompt": context.config.generate.system_prompt,
             "final": str(final.resolve()),
             "cache": str(context.workspace.state.resolve() / "logprobs"),
@@ -86,6 +91,21 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
 def _takes(context: RunContext, round: int) -> str:
     """The stage that made what the round trains on."""
     return "lessons" if context.config.teaches(round) else "pair"
+
+
+def _base(context: RunContext, round: int) -> Model | None:
+    """What M_{round-1}'s adapter is added to, where the round goes on training that adapter (lora.chain: stack).
+
+    None where it begins a new one: without an adapter of the same shape, or where what it is added to is not this run's.
+    """
+    settings = context.config.trainer(round)
+    if not isinstance(settings, TrainingSettings) or settings.lora.chain != "stack" or round == 1:
+        return None
+    origin = adapters.origin(context.model(round - 1).path)
+    if origin is None or origin.shape != settings.adapter_shape():
+        return None
+    earlier = context.round_with(origin.weights_hash, before=round - 1)
+    return None if earlier is None else context.model(earlier)
 
 
 def _named(context: RunContext, round: int, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
@@ -132,8 +152,10 @@ def _finished(final: Path, fingerprint: str) -> dict[str, Any] | None:
 
 def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, Any]:
     parent, reference = Path(spec["parent"]), Path(spec["reference"])
+    base = Path(spec["base"]) if spec["base"] else None
     # A mapping: where the reference is the parent, its weights are read once.
-    for path, expected in {parent: spec["parent_hash"], reference: spec["reference_hash"]}.items():
+    expected_hashes = {parent: spec["parent_hash"], reference: spec["reference_hash"]}
+    for path, expected in (expected_hashes | ({base: spec["base_hash"]} if base else {})).items():
         if hash_weights(path) != expected:
             raise WeightsMismatch(f"{path}: the weights changed since this round began; put the original files back")
     plugin = find("train", spec["train"]["id"]).load()
@@ -150,7 +172,7 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     result = trainer.train(
         TrainingJob(
             round=spec["round"], seed=spec["seed"], parent=parent, reference=reference, output=output,
-            scratch=scratch, report=report,
+            scratch=scratch, report=report, base=base,
             cache=Path(spec["cache"]), **{trainer.needs: _examples(folder, spec, parent, trainer.needs)},
         )
     )  # fmt: skip

@@ -20,7 +20,7 @@ from selfalign.training.dataset import training_order
 from selfalign.training.guards import Tolerance
 from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
 from selfalign.training.policy import quiet
-from selfalign.training.settings import TrainingSettings
+from selfalign.training.settings import QuantiseSettings, TrainingSettings
 from selfalign.types import TokenSequence, TrainingResult
 
 R = TypeVar("R")
@@ -93,7 +93,7 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     loop.check_space(config, job)
     rows, measured = material.rows, material.measured
     first = rows[: config.micro_batch()]
-    known = _Scores(job.scratch)
+    known = _Scores(job.scratch, config.quantised)
 
     def scored(folder: Path, weights_hash: str, *groups: Sequence[R]) -> list[LogProbs]:
         parts = [[recipe.sequences(row) for row in group] for group in groups]
@@ -112,7 +112,7 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     trainer = recipe.trainer(job, Dataset.from_dict(recipe.columns(rows, of_rows)))
 
     def guard(trainer: Any) -> Mapping[str, float]:
-        return recipe.guard(trainer, first, parent_first, of_rows[: len(first)], loop.arithmetic())
+        return recipe.guard(trainer, first, parent_first, of_rows[: len(first)], loop.arithmetic(job))
 
     identity = [[vars(row) for row in rows], dict(material.figures)]
     fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
@@ -131,14 +131,15 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
 class _Scores:
     """Log-probabilities by checkpoint and completion; what is known is not computed again."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, quantised: QuantiseSettings | None) -> None:
         self._scratch = scratch
+        self._quantised = quantised
         self._known: dict[str, dict[TokenSequence, float]] = {}
 
     def of(self, folder: Path, weights_hash: str, sequences: Iterable[TokenSequence]) -> Mapping[TokenSequence, float]:
         known = self._known.setdefault(weights_hash, {})
         if new := list(dict.fromkeys(s for s in sequences if s not in known)):
-            values = checkpoint_log_probs(folder, weights_hash, new, self._scratch)
+            values = checkpoint_log_probs(folder, weights_hash, new, self._scratch, self._quantised)
             known.update(zip(new, values, strict=True))
         return known
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from selfalign.durable import write_atomic
 from selfalign.identity import content_id
@@ -16,9 +17,13 @@ from selfalign.types import TokenSequence
 MAX_BYTES = 64 << 20
 
 
-def key(weights_hash: str, sequences: Sequence[TokenSequence]) -> str:
-    """Of the weights' content and the token ids, so that no other model's values can be mistaken for these."""
-    return content_id("logprobs", weights_hash, [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences])
+def key(weights_hash: str, sequences: Sequence[TokenSequence], form: Mapping[str, Any] | None = None) -> str:
+    """Of the weights' content and the token ids, so that no other model's values can be mistaken for these.
+
+    ``form`` says how the weights are loaded, where that is not as they are written.
+    """
+    tokens = [[list(s.prompt_ids), list(s.completion_ids)] for s in sequences]
+    return content_id("logprobs", weights_hash, tokens, *([dict(form)] if form else []))
 
 
 def read(folder: Path, key: str, length: int) -> list[float] | None:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from selfalign.errors import StageFailed
 from selfalign.training import logprob_cache
-from selfalign.training.policy import load_model
+from selfalign.training.policy import load_model, load_quantised
+from selfalign.training.settings import QuantiseSettings
 from selfalign.types import TokenSequence
 
 #: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
@@ -109,28 +110,39 @@ def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any]:
 
 
 def checkpoint_log_probs(
-    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], cache: Path
+    folder: Path,
+    weights_hash: str,
+    sequences: Sequence[TokenSequence],
+    cache: Path,
+    quantised: QuantiseSettings | None = None,
 ) -> list[float]:
     """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``cache``.
+
+    ``quantised`` (``config.quantised`` of a trainer) loads it as a policy trained on four-bit weights is loaded.
 
     Raises:
         StageFailed: the model gives NaN or infinite values.
     """
-    return grouped_log_probs(folder, weights_hash, [sequences], cache)[0]
+    return grouped_log_probs(folder, weights_hash, [sequences], cache, quantised)[0]
 
 
 def grouped_log_probs(
-    folder: Path, weights_hash: str, groups: Sequence[Sequence[TokenSequence]], cache: Path
+    folder: Path,
+    weights_hash: str,
+    groups: Sequence[Sequence[TokenSequence]],
+    cache: Path,
+    quantised: QuantiseSettings | None = None,
 ) -> list[list[float]]:
     """As :func:`checkpoint_log_probs`, for several groups of sequences, of which each is kept by itself.
 
     A group is computed whole or read whole: in batches with other rows a value differs in its last bits, so it must
     not depend on what else the cache happens to hold. The model is loaded at most once.
     """
-    keys = [logprob_cache.key(weights_hash, group) for group in groups]
+    form = quantised.model_dump() if quantised else None
+    keys = [logprob_cache.key(weights_hash, group, form) for group in groups]
     found = [logprob_cache.read(cache, key, len(group)) for key, group in zip(keys, groups, strict=True)]
     if any(values is None for values in found):
-        model = load_model(folder)
+        model = load_quantised(folder, quantised) if quantised else load_model(folder)
         for index, values in enumerate(found):
             if values is None:
                 computed = _finite(sequence_log_probs(model, groups[index]), folder)

@@ -18,26 +18,20 @@ from selfalign.durable import write_atomic
 from selfalign.errors import StageFailed
 from selfalign.identity import content_id, hash_weights
 from selfalign.protocols import TrainingJob
-from selfalign.training import adapters
+from selfalign.training import adapters, wrapping
 from selfalign.training.checkpoints import (
     check_disk,
     mark_complete,
     newest_complete,
     out_of_space_is_clear,
     required_bytes,
+    stored_dtype,
 )
 from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed
 from selfalign.training.logprobs import mixed_precision
-from selfalign.training.policy import (
-    context_length,
-    device,
-    load_model,
-    load_tokenizer,
-    lora_config,
-    merged,
-    save_folder,
-)
+from selfalign.training.policy import context_length, device, load_tokenizer, save_folder
 from selfalign.training.settings import TrainingSettings
+from selfalign.training.sizes import check_adapter, shapes
 
 #: Seconds between two states saved by time, and the least that training must still take.
 _LEAST_BETWEEN_S = 60.0
@@ -104,21 +98,29 @@ def make_trainer(
     collator: type[Any],
     **more: Any,
 ) -> Any:
-    """The TRL trainer ``kind`` on the parent's weights, with an adapter where the config asks for one.
+    """The TRL trainer ``kind`` on what training starts from, wrapped as ``train.method`` says.
 
     ``args`` is TRL's config, ``collator`` is built with the padding token's id, ``more`` goes to ``kind``.
+
+    Raises:
+        GuardFailed: TRL would derive a reference that is not the parent (wrapping.refuse_derived_reference).
+        ModelError: the parent cannot be loaded, or the adapter does not fit it.
     """
+    wrapping.refuse_derived_reference(config, job, args)
+    check_adapter(config, shapes(job.parent))
     args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
     tokenizer = load_tokenizer(job.parent)
-    return kind(
-        model=load_model(job.parent),
+    trainer = kind(
+        model=wrapping.load_start(config, job),
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
         data_collator=collator(pad_token_id=tokenizer.pad_token_id),
-        peft_config=lora_config(config.lora) if config.method == "lora" else None,
+        peft_config=wrapping.adapter_config(config),
         **more,
     )
+    wrapping.go_on(trainer.model, job)
+    return trainer
 
 
 class StepReport(TrainerCallback):  # type: ignore[misc]
@@ -191,6 +193,8 @@ def run(
     Returns:
         One mapping of figures per optimizer step, and the guard's figures.
     """
+    if (start := wrapping.keep_start(trainer.model, scratch)) is not None:
+        fingerprint = content_id("training_from", fingerprint, start)
     states, guards_file = states_folder(scratch), scratch / f"guards-{fingerprint}.json"
     states.mkdir(parents=True, exist_ok=True)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
@@ -224,12 +228,10 @@ def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, paren
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = job.scratch / adapters.FOLDER
     with out_of_space_is_clear(job.output, discard=job.output):
-        if config.method == "lora":
-            # Merged on the CPU, so that the merge can be repeated bit for bit wherever the run is continued.
-            model = model.to("cpu")
-            adapters.save(model, adapter)
-        save_folder(merged(model), job.parent, job.output)
-        if config.method == "lora":
+        if config.low_rank:
+            model = wrapping.write(model, config, job, adapter)
+        save_folder(model, job.parent, job.output)
+        if config.low_rank:
             shutil.move(adapter, job.output / adapters.FOLDER)
     check_changed(parent_hash, hash_weights(job.output), steps, config.learning_rate)
 
@@ -260,9 +262,13 @@ def first_batch_loss(trainer: Any) -> float:
     return loss
 
 
-def arithmetic() -> Tolerance:
-    """The tolerance that this machine's training arithmetic needs."""
-    return BFLOAT16 if mixed_precision(device()) else FLOAT32
+def arithmetic(job: TrainingJob | None = None) -> Tolerance:
+    """The tolerance that this machine's training arithmetic needs, and ``job``.
+
+    An adapter that goes on is not rounded, while the parent's weights were when they were written.
+    """
+    rounded = job is not None and job.base is not None and stored_dtype(job.parent) != "F32"
+    return BFLOAT16 if rounded or mixed_precision(device()) else FLOAT32
 
 
 def stop_if_not_finite(loss: Any, step: int) -> None:

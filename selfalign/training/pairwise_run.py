@@ -21,13 +21,13 @@ from selfalign.training.dataset import (
     repeated,
     training_order,
 )
-from selfalign.training.guards import check_log_probs, check_loss
+from selfalign.training.guards import Tolerance, check_log_probs, check_loss
 from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory, grouped_log_probs
 from selfalign.training.losses.objective import expected_loss
 from selfalign.training.losses.pairwise import PairBatch
 from selfalign.training.losses.pairwise_settings import PairLoss
 from selfalign.training.pairwise_trl import PairCollator, PairwiseTrainer
-from selfalign.training.policy import load_model, load_tokenizer, lora_config, quiet
+from selfalign.training.policy import quiet
 from selfalign.types import PairExample, TrainingResult
 
 if TYPE_CHECKING:
@@ -52,19 +52,22 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     reference: list[float] | None = None
     if config.needs_reference:
         reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
-        reference = _reference_log_probs(job, reference_hash, pairs)
+        reference = _reference_log_probs(config, job, reference_hash, pairs)
     if reference is not None and reference_hash == parent_hash:
         first_parent, measured_parent = both_sides(reference, first), both_sides(reference, measured)
     else:
         sequences = pair_sequences([pairs[i] for i in first]), pair_sequences([pairs[i] for i in measured])
-        values = checkpoint_log_probs(job.parent, parent_hash, [*sequences[0], *sequences[1]], job.scratch)
+        values = checkpoint_log_probs(
+            job.parent, parent_hash, [*sequences[0], *sequences[1]], job.scratch, config.quantised
+        )
         first_parent, measured_parent = values[: 2 * len(first)], values[2 * len(first) :]
     # Without a reference the parent is what training moves away from.
     measured_from = measured_parent if reference is None else both_sides(reference, measured)
 
     def guard(trainer: Any) -> dict[str, float]:
         first_reference = None if reference is None else both_sides(reference, first)
-        return step_one_guards(trainer, [pairs[i] for i in first], first_parent, first_reference, config)
+        sample = [pairs[i] for i in first]
+        return step_one_guards(trainer, sample, first_parent, first_reference, config, loop.arithmetic(job))
 
     trainer = _trainer(config, job, pairs, reference, order)
     read = [*_reads(config), *(["margin"] if config.order == "easy_to_hard" else [])]
@@ -80,13 +83,16 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
 
     # Measured on the folder just written: what is reported is what the next round will load.
     sample = [pairs[i] for i in measured]
-    policy = checkpoint_log_probs(job.output, hash_weights(job.output), pair_sequences(sample), job.scratch)
+    final_hash = hash_weights(job.output)
+    policy = checkpoint_log_probs(job.output, final_hash, pair_sequences(sample), job.scratch, config.quantised)
     figures = pair_figures(sample, policy, measured_from, measured_parent, _beta(config))
     metrics = {**loop.loss_figures(history), **guarded, **figures}
     return TrainingResult(metrics, history, n_examples=len(pairs), reference_hash=reference_hash)
 
 
-def _reference_log_probs(job: TrainingJob, reference_hash: str, pairs: Sequence[PairExample]) -> list[float]:
+def _reference_log_probs(
+    config: PairSettings, job: TrainingJob, reference_hash: str, pairs: Sequence[PairExample]
+) -> list[float]:
     """[chosen ..., rejected ...], computed and kept by the round that made the pairs.
 
     So what an earlier round computed of the same reference is read again, to the bit, where its pairs are used again.
@@ -94,7 +100,7 @@ def _reference_log_probs(job: TrainingJob, reference_hash: str, pairs: Sequence[
     rounds = sorted({p.round for p in pairs})
     members = [[i for i, p in enumerate(pairs) if p.round == round] for round in rounds]
     groups = [pair_sequences([pairs[i] for i in indices]) for indices in members]
-    found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch)
+    found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch, config.quantised)
     result = [0.0] * (2 * len(pairs))
     for indices, values in zip(members, found, strict=True):
         places = indices + [len(pairs) + i for i in indices]
@@ -137,7 +143,6 @@ def _trainer(
     reference: Sequence[float] | None,
     order: Sequence[int],
 ) -> PairwiseTrainer:
-    tokenizer = load_tokenizer(job.parent)
     settings = {
         **loop.arguments(config, len(order), job.seed, job.scratch),
         "beta": _beta(config),
@@ -145,16 +150,11 @@ def _trainer(
         "precompute_ref_log_probs": True,
     }
     args = trl.DPOConfig(**settings)
-    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would make transformers wrap in nn.DataParallel
-    return PairwiseTrainer(
-        model=load_model(job.parent),
-        args=args,
-        train_dataset=Dataset.from_dict(pair_columns(pairs, reference, _reads(config))).select(order),
-        processing_class=tokenizer,
-        data_collator=PairCollator(pad_token_id=tokenizer.pad_token_id),
-        peft_config=lora_config(config.lora) if config.method == "lora" else None,
-        losses=config.losses(),
+    dataset = Dataset.from_dict(pair_columns(pairs, reference, _reads(config))).select(order)
+    trainer: PairwiseTrainer = loop.make_trainer(
+        PairwiseTrainer, args, config, job, dataset, PairCollator, losses=config.losses()
     )
+    return trainer
 
 
 def step_one_guards(
@@ -163,6 +163,7 @@ def step_one_guards(
     parent: Sequence[float],
     reference: Sequence[float] | None,
     loss: PairLoss,
+    tolerance: Tolerance | None = None,
 ) -> dict[str, float]:
     """Guards 1 and 2 (guards.py) on the first batch, ``pairs``; log-probabilities are [chosen ..., rejected ...].
 
@@ -176,7 +177,7 @@ def step_one_guards(
         observed = loop.first_batch_loss(trainer)
     finally:
         trainer.losses = losses
-    tolerance = loop.arithmetic()
+    tolerance = tolerance or loop.arithmetic()
     gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
     batch = pair_batch(pairs, parent, reference, sorted(loss.reads()))
     expected, sensitivity = expected_loss([loss], batch, [p.weight for p in pairs])

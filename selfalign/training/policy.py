@@ -1,4 +1,4 @@
-"""The model being trained: loaded from its folder, wrapped with an adapter, written as a whole folder again."""
+"""The model being trained: loaded from its folder, and written as a whole folder again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign.errors import ModelError
 from selfalign.training.checkpoints import stored_dtype
-from selfalign.training.settings import LoraSettings
+from selfalign.training.settings import QuantiseSettings
 
 #: Files beside the weights that make a folder complete: configs, tokenizer, chat template, custom code, licence.
 _KEPT = (
@@ -43,17 +43,30 @@ def device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(folder: Path) -> Any:
-    """The model in ``folder`` in float32 (optimizer steps at 1e-6 vanish in bfloat16), on :func:`device`."""
+def load_model(folder: Path, where: Any = None) -> Any:
+    """The model in ``folder`` in float32 (optimizer steps at 1e-6 vanish in bfloat16), on ``where`` or :func:`device`."""
+    return _loaded(folder).to(where or device())
+
+
+def load_quantised(folder: Path, settings: QuantiseSettings) -> Any:
+    """The model in ``folder`` with its linear layers in four bits, on :func:`device`; it cannot be trained itself."""
+    compute = torch.bfloat16 if device().type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    quantisation = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type=settings.type, bnb_4bit_use_double_quant=settings.double,
+        bnb_4bit_compute_dtype=compute,
+    )  # fmt: skip
+    return _loaded(folder, quantization_config=quantisation, device_map={"": device()})
+
+
+def _loaded(folder: Path, **more: Any) -> Any:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False, **more
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{folder}: cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
         ) from error
-    return model.to(device())
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -74,25 +87,6 @@ def context_length(folder: Path) -> int | None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no readable config.json ({error}); is this a saved model?") from None
     return int(value) if value else None
-
-
-def lora_config(settings: LoraSettings) -> Any:
-    """PEFT's LoRA with B = 0, so that step 0 is the parent exactly (arXiv 2106.09685, section 4.1)."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.targets,
-        exclude_modules=["lm_head"] if settings.targets != "all-linear" else None,
-        task_type="CAUSAL_LM",
-    )
-
-
-def merged(model: Any) -> Any:
-    """The plain model: an adapter is added into the weights, B A alpha / r, and dropped."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def save_folder(model: Any, parent: Path, output: Path) -> None:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import importlib.util
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from selfalign.config import Settings
+from selfalign.errors import ConfigError
+
+#: Methods whose adapter is two small matrices a layer, added into the weights at a round's end.
+LOW_RANK = ("lora", "dora", "pissa", "qlora")
+#: Of these, the ones whose adapter can go on over rounds.
+_STACKABLE = ("lora", "dora")
+_NOT_MERGEABLE = (
+    "method {method} cannot be used: virtual tokens change what the model says before the first step, so that no training "
+    "would start at its parent's log-probabilities, and they cannot be merged into weights for the next round or another "
+    "engine; use lora, dora, pissa or qlora (docs/adapters.md)"
+)
 
 
 class LoraSettings(Settings):
-    """A low-rank adapter, merged into the weights at the end of every round (arXiv 2106.09685)."""
+    """A low-rank adapter: LoRA (arXiv 2106.09685), DoRA (2402.09353), PiSSA (2404.02948) or QLoRA (2305.14314)."""
 
     r: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0, description="the update is scaled by alpha / r")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    alpha: float | None = Field(None, gt=0, description="the update is scaled by alpha / r; null: 32, with pissa r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's input; must be 0 with pissa")
     targets: str | list[str] = Field("all-linear", description="module names; all-linear leaves lm_head out")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(r) instead (arXiv 2312.03732)")
+    niter: int | None = Field(16, ge=1, description="pissa: iterations of the fast SVD; null: exact, and slow")
+    chain: Literal["merge", "stack"] = Field(
+        "merge", description="merge: each round merges its adapter and begins a new one; stack: one goes on over rounds"
+    )
 
     @model_validator(mode="after")
     def _not_the_head(self) -> LoraSettings:
@@ -25,11 +42,19 @@ class LoraSettings(Settings):
         return self
 
 
+class QuantiseSettings(Settings):
+    """Four-bit weights under a QLoRA adapter, by bitsandbytes (arXiv 2305.14314, section 3)."""
+
+    type: Literal["nf4", "fp4"] = "nf4"
+    double: bool = Field(True, description="quantise the scales, too: 0.37 bits a weight less")
+
+
 class TrainingSettings(Settings):
     """How the optimiser runs. A step sees ``batch_size`` examples, ``micro_batch_size`` at a time."""
 
-    method: Literal["full", "lora"] = "full"
-    lora: LoraSettings = LoraSettings()
+    method: Literal["full", "lora", "dora", "pissa", "qlora", "prompt", "prefix"] = "full"
+    lora: LoraSettings = Field(LoraSettings(), description="the adapter of the methods lora, dora, pissa and qlora")
+    qlora: QuantiseSettings = Field(QuantiseSettings(), description="the weights below a qlora adapter")
     learning_rate: float = Field(1e-6, ge=0)
     epochs: float = Field(1.0, gt=0, description="passes over the examples; 0.5 uses half of them")
     batch_size: int = Field(8, ge=1, description="examples an optimizer step")
@@ -54,5 +79,44 @@ class TrainingSettings(Settings):
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
         return self
 
+    @model_validator(mode="after")
+    def _adapter_can_be_trained(self) -> TrainingSettings:
+        if self.method in ("prompt", "prefix"):
+            raise ValueError(_NOT_MERGEABLE.format(method=self.method))
+        if self.method == "pissa" and self.lora.dropout:
+            raise ValueError("lora.dropout must be 0 with pissa: its adapter carries the largest part of the weights")
+        if self.lora.chain == "stack" and self.method not in _STACKABLE:
+            raise ValueError(f"lora.chain: stack goes with method {' or '.join(_STACKABLE)}, not {self.method}")
+        return self
+
     def micro_batch(self) -> int:
         return min(self.micro_batch_size, self.batch_size)
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether an adapter is trained, and not the weights themselves."""
+        return self.method in LOW_RANK
+
+    @property
+    def quantised(self) -> QuantiseSettings | None:
+        """How the weights below the adapter are held, where that is not as they are."""
+        return self.qlora if self.method == "qlora" else None
+
+    @property
+    def alpha(self) -> float:
+        """``lora.alpha`` with its default: 32, and r for PiSSA, whose B A is then the weights' own part unscaled."""
+        if self.lora.alpha is not None:
+            return self.lora.alpha
+        return float(self.lora.r) if self.method == "pissa" else 32.0
+
+    def adapter_shape(self) -> dict[str, Any]:
+        """What two adapters must share for the one to go on with the other's weights."""
+        return {"method": self.method, "alpha": self.alpha, **self.lora.model_dump(include={"r", "rslora", "targets"})}
+
+    def check_installed(self) -> None:
+        """Raise ConfigError where the method needs a package that is not here; nothing is imported."""
+        if self.method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                "train.method: qlora needs the package bitsandbytes, which is not installed; "
+                "install it with: pip install 'selfalign[qlora]', or use method lora"
+            )

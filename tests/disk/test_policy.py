@@ -76,6 +76,15 @@ def test_an_adapter_whose_parent_is_gone_stays_whole() -> None:
     assert changes(keep(**{"as": "adapter"}), held("removed", "full", "full", adapter=True), 3) == {}
 
 
+def test_adapters_on_one_base_do_not_need_one_another() -> None:
+    rows = [Held(n, "full", True, base=0) for n in range(1, 5)]
+    both = keep(checkpoints="last", last=2, **{"as": "adapter"})
+    assert changes(both, rows, 4) == {1: "removed", 2: "removed", 3: "adapter"}
+    on_m2 = [*rows[:2], Held(3, "full", True, base=2), Held(4, "full", True, base=2)]
+    assert changes(keep(checkpoints="last", **{"as": "adapter"}), [*on_m2, Held(5, "full")], 4, 5)[2] == "removed"
+    assert changes(both, [*on_m2, Held(5, "full")], 5) == {1: "removed", 2: "adapter", 3: "removed", 4: "adapter"}
+
+
 def test_what_was_reduced_goes_only_further_down() -> None:
     assert changes(keep(), held("bitdelta", "removed", "full"), 3) == {}
     assert changes(keep(checkpoints="last"), held("bitdelta", "removed", "full"), 3) == {1: "removed"}
@@ -95,15 +104,25 @@ def test_what_was_reduced_goes_only_further_down() -> None:
     ),
     values=st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=7, max_size=7),
     points=st.sets(st.integers(1, 7)),
+    bases=st.lists(st.none() | st.integers(0, 6), min_size=7, max_size=7),
 )
 def test_whatever_is_set_no_adapter_loses_its_parent_and_deciding_again_changes_nothing(
-    forms: list[tuple[str, bool]], settings: dict[str, Any], values: list[float | None], points: set[int]
+    forms: list[tuple[str, bool]],
+    settings: dict[str, Any],
+    values: list[float | None],
+    points: set[int],
+    bases: list[int | None],
 ) -> None:
-    rows = [Held(n, form, adapter, values[n - 1]) for n, (form, adapter) in enumerate(forms, start=1)]  # type: ignore[arg-type]
+    on = [base if base is not None and base <= n else None for n, base in enumerate(bases)]
+    rows = [Held(n, form, adapter, values[n - 1], on[n - 1]) for n, (form, adapter) in enumerate(forms, start=1)]  # type: ignore[arg-type]
+    built_on = {row.round: row.built_on for row in rows}
     needed = dict.fromkeys({*points, len(rows)}, "needed")
 
     def rebuildable(state: dict[int, str], round: int) -> bool:
-        return round == 0 or state[round] == "full" or (state[round] == "adapter" and rebuildable(state, round - 1))
+        return (
+            round == 0 or state[round] == "full"
+            or (state[round] == "adapter" and rebuildable(state, built_on[round]))
+        )  # fmt: skip
 
     before: dict[int, str] = {row.round: row.form for row in rows}
     made = {change.round: change.form for change in decide(keep(**settings), rows, needed)}
@@ -112,5 +131,5 @@ def test_whatever_is_set_no_adapter_loses_its_parent_and_deciding_again_changes_
     for round, form in after.items():
         if form == "adapter":
             assert rebuildable(after, round) or not rebuildable(before, round)
-    again = [Held(row.round, after[row.round], row.adapter, row.value) for row in rows]  # type: ignore[arg-type]
+    again = [Held(row.round, after[row.round], row.adapter, row.value, row.base) for row in rows]  # type: ignore[arg-type]
     assert decide(keep(**settings), again, needed) == []

@@ -102,6 +102,18 @@ def test_round_by_round_as_a_run_does_it(run: Path) -> None:
     assert restore(context, 2).exact
 
 
+def test_an_adapter_that_goes_on_is_added_to_m0_whatever_became_of_the_rounds_between(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    run = make_rounds(tmp_path / "run", tiny_model, chain="stack")
+    context = context_of(run, **{"as": "adapter"})
+    assert {r.round: r.form for r in apply_retention(context, 3)} == {1: "adapter", 2: "adapter"}
+    assert {r.round for r in apply_retention(context_of(run, checkpoints="last", last=2), 3)} == {1}
+    done = restore(context_of(run), 2)
+    assert done.exact
+    assert done.weights_hash == hashes(context)[2]
+
+
 def test_weights_stay_where_the_adapter_does_not_give_them_again(run: Path) -> None:
     scaled = run / "checkpoints/round-1/adapter/adapter_config.json"
     scaled.write_text(scaled.read_text().replace('"lora_alpha": 32', '"lora_alpha": 31'))

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from selfalign.training.adapters import origin
 from tests.e2e.project import Project
 
 
@@ -14,7 +15,7 @@ def test_lora_against_the_initial_reference(project: Project) -> None:
     project.write(
         train={
             "id": "dpo", "method": "lora", "learning_rate": 1e-2, "batch_size": 2, "micro_batch_size": 2, "epochs": 2,
-            "reference": "initial", "lora": {"r": 4, "alpha": 8},
+            "reference": "initial", "lora": {"r": 4, "alpha": 8, "chain": "stack"},
         },
     )  # fmt: skip
     done = project.selfalign("run", "run.yaml")
@@ -29,6 +30,8 @@ def test_lora_against_the_initial_reference(project: Project) -> None:
     assert second["guard_loss"] == pytest.approx(second["guard_loss_expected"], abs=1e-4)
     assert abs(second["guard_loss"] - math.log(2)) > 1e-4
     assert not list((project.workspace / "checkpoints" / "round-1").glob("adapter_*")), "merged at the round's end"
+    # The adapter of round 1 went on in round 2: both are added to M0's weights.
+    assert [origin(project.workspace / row["path"]).weights_hash for row in rows] == [rows[0]["m0"]] * 2
 
 
 def test_sft_on_the_chosen_answers(project: Project) -> None:

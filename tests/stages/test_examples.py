@@ -13,8 +13,8 @@ from selfalign.engines.chat import encode_chat
 from selfalign.identity import hash_weights
 from selfalign.registry import find
 from selfalign.stages import train
+from selfalign.stages.conversations import messages_for
 from selfalign.stages.examples import KINDS, Encoder, candidates_of
-from selfalign.stages.generate import messages_for
 from selfalign.stages.jobs import JobFolder
 from selfalign.store.arrow import from_table
 from selfalign.training.policy import load_tokenizer
@@ -129,6 +129,7 @@ def test_the_stages_process_trains_on_what_the_round_made(
         "round": 1, "seed": 7, "fingerprint": "f", "train": settings.model_dump(mode="json"),
         "parent": str(tiny_model), "parent_hash": weights, "reference": str(tiny_model), "reference_hash": weights,
         "system_prompt": None, "final": str(tmp_path / "final"), "final_relative": "final",
+        "cache": str(tmp_path / "cache"), "base": None,
     }  # fmt: skip
     folder = JobFolder(tmp_path / "job")
     folder.path.mkdir()

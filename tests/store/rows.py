@@ -14,6 +14,7 @@ from selfalign.types import (
     Lesson,
     Pair,
     Prompt,
+    Ranking,
     Selection,
     UnaryLabel,
 )
@@ -85,6 +86,10 @@ def selection(selection_id: str = "s1") -> Selection:
 
 def lesson(lesson_id: str = "l1") -> Lesson:
     return Lesson(lesson_id, 1, "judge", "gold", "g1", "rubric_logits", "h", "[]", "Score: ", "5", False, 1.0)
+
+
+def ranking(ranking_id: str = "r1") -> Ranking:
+    return Ranking(ranking_id, "p1", 1, ("c1", "c2"), (4.0, 2.5), "rubric_votes", "ranking", 1.0)
 
 
 def unary_label(label_id: str = "u1") -> UnaryLabel:

@@ -15,12 +15,12 @@ from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed
 from selfalign.identity import hash_tokenizer, hash_weights
 from selfalign.pairing.strength import preference_loss
 from selfalign.registry import find
-from selfalign.training import logprobs, loop, pairwise_run
+from selfalign.training import logprobs, loop, pairwise_run, wrapping
 from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.dataset import pair_sequences
 from selfalign.training.logprobs import sequence_log_probs
 from selfalign.training.pairwise import TRAINERS, DPOTrainer, PairSettings
-from selfalign.training.policy import load_model, lora_config, quiet
+from selfalign.training.policy import load_model, quiet
 from selfalign.training.settings import TrainingSettings
 from selfalign.types import PairExample, TrainingResult
 from tests.training.examples import job, pairs
@@ -66,7 +66,7 @@ def test_another_reference_starts_at_its_own_expected_loss(tiny_model: Path, oth
 def test_a_policy_that_is_not_the_parent_is_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairwise_run, "load_model", lambda folder: load_model(other_model))
+    monkeypatch.setattr(wrapping, "load_model", lambda folder: load_model(other_model))
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model)
     assert not (tmp_path / "output").exists()
@@ -76,11 +76,12 @@ def test_an_adapter_that_is_no_no_op_is_stopped(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def random_b(settings: Any) -> Any:
-        config = lora_config(settings)
+        config = adapter_config(settings)
         config.init_lora_weights = False
         return config
 
-    monkeypatch.setattr(pairwise_run, "lora_config", random_b)
+    adapter_config = wrapping.adapter_config
+    monkeypatch.setattr(wrapping, "adapter_config", random_b)
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model, method="lora")
 

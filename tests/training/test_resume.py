@@ -21,7 +21,12 @@ from selfalign.types import TrainingResult
 from tests.training.examples import completions, job, labels, pairs, rankings
 
 SETTINGS = {"learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "epochs": 2.0, "save_every": 2}
-METHODS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"method": "lora", "lora": {"dropout": 0.2}}}
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"method": "lora", "lora": {"dropout": 0.2}},
+    "dora": {"method": "dora"},
+    "pissa": {"method": "pissa", "lora": {"r": 4, "niter": 4}},
+}
 
 
 class Interrupted(Exception):
@@ -42,8 +47,7 @@ def train(folder: Path, parent: Path, report: Any = None, seed: int = 0, **value
     return DPOTrainer(DPOTrainer.Config(**values)).train(job(folder, parent, pairs=pairs(10, seed), **arguments))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize(("method", "step"), [*((m, s) for m in ("full", "lora") for s in (1, 3, 5)), ("dora", 3)])
 def test_an_interrupted_training_ends_with_the_same_bits(
     tiny_model: Path, tmp_path: Path, method: str, step: int
 ) -> None:
@@ -60,22 +64,24 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     assert [s["loss"] for s in resumed.history] == [s["loss"] for s in whole.history]
 
 
-def test_a_killed_process_ends_with_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
-    train(tmp_path / "whole", tiny_model)
+@pytest.mark.parametrize("method", ["full", "pissa"])
+def test_a_killed_process_ends_with_the_same_bits(tiny_model: Path, tmp_path: Path, method: str) -> None:
+    train(tmp_path / "whole", tiny_model, **METHODS[method])
     code = (
-        "import os, signal, sys; from pathlib import Path; from tests.training.test_resume import train\n"
+        "import os, signal, sys; from pathlib import Path; from tests.training.test_resume import METHODS, train\n"
         "def report(done, total, metrics):\n"
         "    if done == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "train(Path(sys.argv[1]), Path(sys.argv[2]), report=report)"
+        "train(Path(sys.argv[1]), Path(sys.argv[2]), report=report, **METHODS[sys.argv[3]])"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cut"), str(tiny_model)], capture_output=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "cut"), str(tiny_model), method]
+    killed = subprocess.run(command, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     states = tmp_path / "cut" / "scratch" / "checkpoints"
     assert [p.name for p in states.iterdir()] == ["checkpoint-4"]
     (states / "checkpoint-5").mkdir()
     (states / "checkpoint-5" / "model.safetensors").write_bytes(b"half")
     seen: list[int] = []
-    train(tmp_path / "cut", tiny_model, report=lambda done, total, metrics: seen.append(done))
+    train(tmp_path / "cut", tiny_model, report=lambda done, total, metrics: seen.append(done), **METHODS[method])
     assert seen == [5, 6][: len(seen)] and seen[0] == 5
     assert hash_weights(tmp_path / "cut" / "output") == hash_weights(tmp_path / "whole" / "output")
 

@@ -8,7 +8,7 @@ import torch
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import loop, sft_run
+from selfalign.training import loop, sft_run, wrapping
 from selfalign.training.dataset import completion_columns, training_order
 from selfalign.training.policy import load_model, quiet
 from selfalign.training.sft import SFTConfig, SFTTrainer
@@ -98,7 +98,7 @@ def test_parity_with_stock_trl(tiny_model: Path, tmp_path: Path) -> None:
 def test_other_weights_than_the_parents_are_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_model", lambda folder: load_model(other_model))
+    monkeypatch.setattr(wrapping, "load_model", lambda folder: load_model(other_model))
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train(tmp_path, tiny_model)
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import kto_run, loop
+from selfalign.training import kto_run, loop, wrapping
 from selfalign.training.dataset import training_order
 from selfalign.training.frame import LogProbs
 from selfalign.training.kto import KTOConfig, KTOTrainer
@@ -157,7 +157,7 @@ def test_wrong_weights_or_a_wrong_reference_are_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_model", lambda folder: load_model(other_model))
+        patch.setattr(wrapping, "load_model", lambda folder: load_model(other_model))
         with pytest.raises(GuardFailed, match="parent checkpoint"):
             train(tmp_path / "policy", tiny_model)
     columns = kto_run.label_columns

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import listwise_run, loop
+from selfalign.training import listwise_run, wrapping
 from selfalign.training.dataset import ranking_columns
 from selfalign.training.listwise import PROConfig, PROTrainer, RRHFConfig, RRHFTrainer
 from selfalign.training.policy import load_model, quiet
@@ -98,7 +98,7 @@ def test_rows_of_a_micro_batch(tiny_model: Path, tmp_path: Path) -> None:
 def test_other_weights_than_the_parents_are_stopped(
     tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load_model", lambda folder: load_model(other_model))
+    monkeypatch.setattr(wrapping, "load_model", lambda folder: load_model(other_model))
     with pytest.raises(GuardFailed, match="parent checkpoint"):
         train("pro", tmp_path, tiny_model)
 

@@ -21,7 +21,7 @@ from selfalign.training.policy import load_model, quiet
 from selfalign.training.sft import SFTConfig, SFTTrainer
 from selfalign.types import TrainingResult
 from tests.training.examples import completions, job, pairs
-from tests.training.test_dpo import as_bfloat16
+from tests.training.test_pairwise import as_bfloat16
 
 SETTINGS: dict[str, Any] = {"learning_rate": 1e-2, "batch_size": 4, "micro_batch_size": 2, "warmup_ratio": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {

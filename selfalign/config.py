@@ -220,6 +220,13 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _smoothing_is_recorded(self) -> RunConfig:
+        read = {column for loss in getattr(self.train, "losses", tuple)() for column in loss.reads()}
+        if "smoothing" in read and getattr(self.pair, "strength", True) is None:
+            raise ValueError("train.label_smoothing: pair needs pair.strength, which records it; set pair.strength: {}")
+        return self
+
+    @model_validator(mode="after")
     def _engines_can_answer(self) -> RunConfig:
         if self.generate.candidates < 2 and self.train.id != "sft":
             raise ValueError("generate.candidates must be at least 2: a pair has two sides")

@@ -72,3 +72,6 @@ def _trainer(config: Any) -> Iterator[str]:
             f"train: {config.train.id} needs answers that are wanted and answers that are not, and "
             f"pair: {config.pair.id} marks only wanted ones; use threshold_labels, or train: sft"
         )
+    reads_columns = {column for loss in getattr(config.train, "losses", tuple)() for column in loss.reads()}
+    if "smoothing" in reads_columns and getattr(config.pair, "strength", None) is None:
+        yield "train.label_smoothing: pair needs pair.strength, which records it; set pair.strength: {}"

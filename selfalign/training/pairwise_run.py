@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,8 +98,8 @@ def _reference_log_probs(
 
     So what an earlier round computed of the same reference is read again, to the bit, where its pairs are used again.
     """
-    rounds = sorted({p.round for p in pairs})
-    members = [[i for i, p in enumerate(pairs) if p.round == round] for round in rounds]
+    ordered = sorted(range(len(pairs)), key=lambda i: (pairs[i].round, pairs[i].pair_id))
+    members = [list(group) for _, group in groupby(ordered, key=lambda i: pairs[i].round)]
     groups = [pair_sequences([pairs[i] for i in indices]) for indices in members]
     found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch, config.quantised)
     result = [0.0] * (2 * len(pairs))
@@ -180,7 +181,7 @@ def step_one_guards(
     tolerance = tolerance or loop.arithmetic()
     gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
     batch = pair_batch(pairs, parent, reference, sorted(loss.reads()))
-    expected, sensitivity = expected_loss([loss], batch, [p.weight for p in pairs])
+    expected, sensitivity = expected_loss([loss], batch, [p.weight for p in pairs], tolerance.log_prob)
     # The tolerance is made for DPO at beta 0.1, whose sensitivity is 0.1.
     check_loss(observed, expected, tolerance, scale=sensitivity / 0.1)
     return {"guard_loss": observed, "guard_loss_expected": expected, "guard_logp_gap": gap}

@@ -437,7 +437,7 @@ def test_a_later_rounds_training_reads_what_an_earlier_one_computed(
 
     monkeypatch.setattr(logprobs, "sequence_log_probs", score)
     # In any order: a round's pairs are taken together.
-    mixed = [p for both in zip(second, first, strict=True) for p in both]
+    mixed = [p for both in zip(reversed(second), first, strict=True) for p in both]
     train(tmp_path / "2", tiny_model, other_model, pairs=mixed, cache=cache)
     assert scored[0] == 8, "only the second round's sides are computed"
     train(tmp_path / "fresh", tiny_model, other_model, pairs=mixed, cache=tmp_path / "empty")

@@ -36,14 +36,25 @@ def _arguments(loss: PairLoss, batch: PairBatch) -> dict[str, Any]:
     return values
 
 
-def expected_loss(losses: Sequence[PairLoss], batch: PairBatch, weights: Sequence[float]) -> tuple[float, float]:
+def expected_loss(
+    losses: Sequence[PairLoss], batch: PairBatch, weights: Sequence[float], noise: float = 0.0
+) -> tuple[float, float]:
     """(mean over pairs of weight * loss, its sensitivity) of a batch in float64: what a trainer should find itself.
 
     The sensitivity is the sum of the absolute derivatives by the policy's log-probabilities: what an error of one nat in
-    all of them could change. It is beta for DPO with policy = reference.
+    all of them could change. It is beta for DPO with policy = reference. Some losses have a kink just there (DPOP), so
+    it is the largest of here and of ``noise`` nats to either side.
     """
+    value, sensitivity = _loss_and_slope(losses, batch, weights)
+    for shift in (-noise, noise) if noise else ():
+        moved = dataclasses.replace(batch, chosen=batch.chosen + shift, rejected=batch.rejected - shift)
+        sensitivity = max(sensitivity, _loss_and_slope(losses, moved, weights)[1])
+    return value, sensitivity
+
+
+def _loss_and_slope(losses: Sequence[PairLoss], batch: PairBatch, weights: Sequence[float]) -> tuple[float, float]:
     chosen, rejected = batch.chosen.detach().requires_grad_(), batch.rejected.detach().requires_grad_()
-    losses_of_pairs = pair_losses(losses, dataclasses.replace(batch, chosen=chosen, rejected=rejected))
-    value = (torch.tensor(weights, dtype=torch.float64) * losses_of_pairs).mean()
+    of_pairs = pair_losses(losses, dataclasses.replace(batch, chosen=chosen, rejected=rejected))
+    value = (torch.tensor(weights, dtype=torch.float64) * of_pairs).mean()
     gradients = torch.autograd.grad(value, (chosen, rejected), allow_unused=True)
     return value.item(), sum(gradient.abs().sum().item() for gradient in gradients if gradient is not None)

@@ -316,3 +316,12 @@ def test_expected_loss_of_huge_ratios_does_not_overflow() -> None:
 
 def test_a_loss_that_ignores_a_side_is_not_sensitive_to_it() -> None:
     assert expected_loss([SFT()], batch(reference=None), [1]) == pytest.approx((2.0, 1 / 20))
+
+
+def test_rounding_beside_a_kink_is_expected() -> None:
+    """DPOP with policy = reference: a chosen answer that loses a rounding error is punished 50 times."""
+    start = batch(reference=(-40.0, -55.0))
+    dpop = LOSSES["dpop"]()
+    expected, sensitivity = expected_loss([dpop], start, [1], noise=1e-3)
+    off = float(pair_losses([dpop], batch(chosen=-40.001, reference=(-40.0, -55.0)))[0])
+    assert 1e-3 < off - expected < 1e-3 * sensitivity

@@ -43,6 +43,8 @@ def check(context: RunContext) -> Preflight:
     training, held_out = load_training(context), load_held_out(context)
     if config.train.id == "dpo" and config.judge.id == "verifier" and not any(p.instruction_id_list for p in training):
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
+    if config.resample:
+        find("resample", config.resample.id).load()(config.resample)
     find("pair", config.pair.id).load()(config.pair)
     build_judge(context, 1)
     if config.teach.rounds:

@@ -6,30 +6,24 @@ from collections import Counter
 
 from selfalign.errors import EmptyStage
 from selfalign.identity import canonical, content_id, derive_seed
-from selfalign.judges.scores import group
 from selfalign.protocols import PairBuilder, PairingInput
 from selfalign.registry import find
+from selfalign.resampling.selections import only_accepted
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import build_judge
+from selfalign.stages.judge import scored_groups
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Event, Judgement, Pair, Pairing, Prompt, Ranking, UnaryLabel
+from selfalign.types import Event, Pair, Pairing, Ranking, Selection, UnaryLabel
 
 
 def fingerprint(context: RunContext, round: int) -> str:
-    return content_id("pair", upstream(context, round, "judge"), context.config.pair.model_dump(mode="json"))
+    before = "resample" if context.config.resample else "judge"
+    return content_id("pair", upstream(context, round, before), context.config.pair.model_dump(mode="json"))
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
-    judge = build_judge(context, round)
-    where, values = "round = ? and split = 'train'", (round,)
-    groups = group(
-        context.store.rows(Prompt, where, values),
-        context.store.rows(Candidate, where, values),
-        context.store.rows(
-            Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
-        ),
-        judge,
-    )
+    groups = scored_groups(context, round)
+    if context.config.resample:
+        groups = only_accepted(groups, context.store.rows(Selection, "round = ?", (round,)))
     builder: PairBuilder = find("pair", context.config.pair.id).load()(context.config.pair)
     pairing = builder.build(PairingInput(round, groups, derive_seed(context.config.seed, round, "pair")))
     events = [
@@ -55,7 +49,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     figure = _figure(pairing)
     return StageOutcome(
         len(groups), len(made), f"{len(made)} {builder.makes} from {used} of {len(groups)} prompts ({why}){figure}",
-        {"unpaired": dict(reasons)},
+        {"unpaired": dict(reasons), **({"skipped": dict(pairing.skipped)} if pairing.skipped else {})},
     )  # fmt: skip
 
 

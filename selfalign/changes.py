@@ -11,7 +11,7 @@ from typing import Any
 
 from selfalign.config import NO_ROWS
 from selfalign.errors import WeightsMismatch
-from selfalign.rounds import fingerprint, places, takes
+from selfalign.rounds import fingerprint, in_order, places, takes
 from selfalign.stages.context import RunContext
 from selfalign.store.branches import Place, in_words
 
@@ -37,16 +37,20 @@ def _stale_stages(context: RunContext) -> list[Place]:
     rows = context.store.query("select round, frozen and status = 'done' as frozen from rounds").to_pylist()
     frozen = {row["round"] for row in rows if row["frozen"]}
     stale: set[Place] = set()
-    found = []
-    for place in places(context.config, max(round for round, _ in made)):
+    wanted = list(places(context.config, max(round for round, _ in made)))
+    for place in wanted:
         if place not in made or place[0] in frozen:
             continue
         # In this order: a fingerprint can only be taken where what the stage works on stands.
         if stale & set(takes(*place)) or fingerprint(context, *place) != made[place]:
             stale.add(place)
-            found.append(place)
-    # Stages that today's config leaves out (evaluate.log_ratio: false) stay: nothing depends on them.
-    return found
+    left_out = in_order(place for place in made.keys() - set(wanted) if place[0] not in frozen)
+    # Stages that today's config leaves out stay where only a gate looked at them (evaluate.log_ratio: false). They go
+    # where what was made of them is made without them (resample): their rows would tell of candidates left out.
+    for place in reversed(left_out):
+        if any(place in takes(*taker) for taker in stale if taker[1] != "gate"):
+            stale.add(place)
+    return in_order(stale)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -242,6 +242,21 @@ class RunConfig(Settings):
             raise ValueError(problem)
         return self
 
+    @model_validator(mode="after")
+    def _resampling_leaves_pairs(self) -> RunConfig:
+        accept, candidates = getattr(self.resample, "accept", None), self.generate.candidates
+        if accept is None:
+            return self
+        keeps_all = getattr(self.resample, "keeps_all_of", None)
+        if keeps_all is not None and keeps_all(candidates):
+            raise ValueError(
+                f"resample.accept: {accept} of generate.candidates {candidates} are all of them; sample more candidates "
+                f"a prompt (RSO: 64), or accept fewer"
+            )
+        if accept < 2 and find("pair", self.pair.id).load().makes == "pairs":
+            raise ValueError("resample.accept must be at least 2: a pair has two sides")
+        return self
+
     def teaches(self, round: int) -> bool:
         """Whether ``round`` teaches the judge."""
         return round in self.teach.rounds
@@ -380,7 +395,9 @@ def _at(data: Any, part: Any) -> Any:
 
 def _config_of(name: str, section: Any) -> Any:
     # A gate may be called as the figure that it looks at.
-    for kind in ("gate",) if section == "gates" else ("prompts", "engine", "judge", "pair", "train", "evaluate"):
+    for kind in (
+        ("gate",) if section == "gates" else ("prompts", "engine", "judge", "resample", "pair", "train", "evaluate")
+    ):
         try:
             return find(kind, name).load().Config
         except ConfigError:

@@ -141,17 +141,23 @@ def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float
     candidates = config.prompts.per_round * config.generate.candidates
     answer = config.generate.max_tokens * _MEAN_ANSWER_SHARE
     judged = candidates * (found.mean_prompt_tokens + answer) if needs_engine(context, config.rounds) else 0.0
-    pairs = config.prompts.per_round
+    going_on = min(config.generate.candidates, getattr(config.resample, "accept", config.generate.candidates))
+    pairs = config.prompts.per_round * getattr(config.pair, "at_most", _one_a_prompt)(going_on)
     trained = pairs * 2 * (found.mean_prompt_tokens + answer)
     epochs = getattr(config.train, "epochs", 1.0)
     judge = [_row("judge", candidates, judged, _seconds(judged, found, rate, 2, _READ_SHARE))] if config.judge else []
     return [
         _row("generate", candidates, candidates * answer, _seconds(candidates * answer, found, rate, 2, _DECODE_SHARE)),
         *judge,
+        *([_row("resample", candidates, 0, 0)] if config.resample else []),
         _row("pair (at most)", pairs, 0, 0),
         # 6 a trained token, and 2 + 2 for the reference and the figures after training.
         _row("train", pairs, trained * epochs, _seconds(trained, found, rate, 6 * epochs + 4, _TRAIN_SHARE)),
     ]
+
+
+def _one_a_prompt(candidates: int) -> int:
+    return 1
 
 
 def _row(stage: str, rows: int, tokens: float, seconds: float) -> dict[str, Any]:

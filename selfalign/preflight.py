@@ -61,6 +61,8 @@ def check(context: RunContext) -> Preflight:
             'generate.demonstrations needs prompts with an "answer", and no training prompt has one; add a prompt file '
             "that has, such as data/demonstrations.jsonl"
         )
+    if config.resample:
+        find("resample", config.resample.id).load()(config.resample)
     find("pair", config.pair.id).load()(config.pair)
     if config.judge is not None:
         _refuse_unreachable(config, build_judge(context, 1))

@@ -1,11 +1,11 @@
 """The only module that names every stage, their order, and what each depends on.
 
     round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate -> gate
-    round t   prompts -> generate -> judge -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
+    round t   prompts -> generate -> judge [-> resample] -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
               -> evaluate -> calibrate -> gate
 
 Stages in brackets are left out unless the config asks for them, and ``judge`` where it names none. A round that
-teaches the judge has ``lessons`` in place of ``pair``, and its candidates are only verified.
+teaches the judge has ``lessons`` in place of ``resample`` and ``pair``, and its candidates are only verified.
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -13,7 +13,7 @@ does nothing, so running everything again is how a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from selfalign import control
@@ -34,6 +34,7 @@ from selfalign.stages import (
     log_ratio,
     pair,
     prompts,
+    resample,
     train,
 )
 from selfalign.stages.context import RunContext
@@ -43,17 +44,17 @@ from selfalign.store.branches import Place
 from selfalign.store.store import Store
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "pair": pair, "lessons": lessons, "train": train, "log_ratio": log_ratio,
-    "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate, "calibrate": calibrate,
-    "gate": gate,
+    "prompts": prompts, "judge": judge, "resample": resample, "pair": pair, "lessons": lessons, "train": train,
+    "log_ratio": log_ratio, "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate,
+    "calibrate": calibrate, "gate": gate,
 }  # fmt: skip
 _HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare", "drift", "capability", "calibrate")
 
 
 #: Every stage there is, in the order in which a round runs them.
 STAGES = (
-    "prompts", "generate", "judge", "pair", "lessons", "train", "answer", "log_ratio", "compare", "drift", "capability",
-    "evaluate", "calibrate", "gate",
+    "prompts", "generate", "judge", "resample", "pair", "lessons", "train", "answer", "log_ratio", "compare", "drift",
+    "capability", "evaluate", "calibrate", "gate",
 )  # fmt: skip
 #: Of these round 0 has those that measure M_0.
 _MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate", "gate")
@@ -65,8 +66,9 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     candidates = not teaches or config.teach.verified
     wanted = {
         "prompts": round == 0 or candidates, "generate": candidates,
-        "judge": candidates and (teaches or config.judge is not None), "pair": not teaches,
-        "lessons": teaches, "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
+        "judge": candidates and (teaches or config.judge is not None), "resample": config.resample and not teaches,
+        "pair": not teaches, "lessons": teaches,
+        "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
         "capability": settings.capability, "calibrate": calibrate.enabled(config), "gate": config.gates,
     }  # fmt: skip
     return [name for name in (STAGES if round else _MEASURE) if wanted.get(name, True)]
@@ -79,6 +81,11 @@ def places(config: RunConfig, rounds: int) -> Iterator[Place]:
             yield round, name
 
 
+def in_order(found: Iterable[Place]) -> list[Place]:
+    """``found`` in the order in which stages run."""
+    return sorted(found, key=lambda place: (place[0], STAGES.index(place[1])))
+
+
 def takes(round: int, name: str) -> list[Place]:
     """The stages whose results a stage works on."""
     parent = [(round - 1, "train")] if round > 1 else []
@@ -86,7 +93,8 @@ def takes(round: int, name: str) -> list[Place]:
         "prompts": [],
         "generate": [(round, "prompts"), *parent],
         "judge": [(round, "generate"), *parent],
-        "pair": [(round, "generate"), (round, "judge")],
+        "resample": [(round, "judge")],
+        "pair": [(round, "generate"), (round, "judge"), (round, "resample")],
         "lessons": [(round, "judge")],
         "train": [(round, "pair"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
@@ -188,7 +196,7 @@ def begun_stages(store: Store) -> list[Place]:
     """Every stage that the store knows, in the order of running, whatever today's config says."""
     rows = store.query("select distinct round, stage from stages").to_pylist()
     known = {(row["round"], row["stage"]) for row in rows}
-    return sorted(known, key=lambda place: (place[0], STAGES.index(place[1])))
+    return in_order(known)
 
 
 def _status(context: RunContext, round: int) -> str | None:

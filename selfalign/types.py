@@ -397,7 +397,8 @@ class PairNote:
 class Pairing:
     """What a pair builder returns: nothing is dropped or changed without a reason.
 
-    A builder makes pairs, labels or rankings; ``unpaired`` are the prompts that gave none of what it makes.
+    A builder makes pairs, labels or rankings; ``unpaired`` are the prompts that gave none of what it makes. ``skipped``
+    counts, by reason, what else was looked at and made nothing, also in prompts that gave something.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -405,6 +406,7 @@ class Pairing:
     notes: tuple[PairNote, ...] = ()
     labels: tuple[UnaryLabel, ...] = ()
     rankings: tuple[Ranking, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

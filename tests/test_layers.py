@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "selfalign"
-CAPABILITIES = ("engines", "judges", "pairing", "training", "evaluation", "sources", "models", "gates")
+CAPABILITIES = ("engines", "judges", "pairing", "resampling", "training", "evaluation", "sources", "models", "gates")
 #: Pure code over the capabilities' rows.
 ABOVE = ("calibration", "gold")
 

@@ -12,6 +12,7 @@ _MADE = {
     "prompts": ("prompts", "prompt_id", "true"),
     "generate": ("candidates", "candidate_id", "r.split = 'train'"),
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
+    "resample": ("selections", "selection_id", "true"),
     "lessons": ("lessons", "lesson_id", "true"),
     "train": ("checkpoints", "checkpoint_id", "true"),
 }
@@ -63,7 +64,7 @@ def _counts() -> Iterator[Rule]:
         f"|| ')' AS what FROM {_CURRENT} s ANTI JOIN made m ON m.round = s.round AND m.n = s.rows_out "
         "WHERE s.stage = 'judge' AND s.status = 'done'",
     )  # fmt: skip
-    for stage in (*FIGURES_OF, "calibrate", "evaluate"):
+    for stage in (*(name for name in FIGURES_OF if name not in _MADE), "calibrate", "evaluate"):
         made = f"SELECT round, count(*) AS n FROM evaluations WHERE {figures_of(stage)} GROUP BY round"
         # Figures may be added beside those of the stage.
         yield _count_rule(stage, made, "<")
@@ -95,8 +96,7 @@ def _unknown() -> Iterator[Rule]:
             f"FROM {table} r ANTI JOIN stages s ON s.round = r.round AND s.stage = '{stage}' WHERE {condition}",
         )  # fmt: skip
     for table, identity in (
-        ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("selections", "selection_id"),
-        ("evaluations", "metric || '/' || split"),
+        ("judgements", "judgement_id"), ("gold_judgements", "judgement_id"), ("evaluations", "metric || '/' || split"),
     ):  # fmt: skip
         yield Rule(
             "unknown_round",

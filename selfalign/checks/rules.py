@@ -21,7 +21,7 @@ _USES_ALL = {
 
 def rules(query: Query) -> list[Finding]:
     """Scores, margins and counts that their own sources contradict."""
-    return broken(query, [*_margins(), *_lists(), *_scores(), *_votes(), *_examples()])
+    return broken(query, [*_margins(), *_lists(), *_scores(), *_votes(), *_selections(), *_examples()])
 
 
 def _margins() -> Iterator[Rule]:
@@ -109,6 +109,26 @@ def _votes() -> Iterator[Rule]:
         "'outcome ' || outcome || ' with score ' || coalesce(score::VARCHAR, 'NULL') AS what "
         "FROM judgements WHERE (outcome = 'ok') <> (score IS NOT NULL) OR isnan(score)",
     )  # fmt: skip
+
+
+def _selections() -> Iterator[Rule]:
+    """A resampler's decisions, and what was made of candidates that it left out."""
+    yield Rule(
+        "accept_order", "selections",
+        "SELECT selection_id AS row_id, round, 'prompt ' || prompt_id AS place, 'accepted is ' || accepted || ' and "
+        "accept_order ' || coalesce(accept_order::VARCHAR, 'NULL') || ', of ' || n || ' accepted' AS what "
+        "FROM (SELECT *, count(*) FILTER (WHERE accepted) OVER (PARTITION BY round, prompt_id) AS n FROM selections) "
+        "WHERE accepted <> (accept_order IS NOT NULL) OR accept_order NOT BETWEEN 0 AND n - 1",
+    )  # fmt: skip
+    for table, identity, column in (
+        ("pairs", "pair_id", "chosen_id"), ("pairs", "pair_id", "rejected_id"), ("unary_labels", "label_id", "candidate_id"),
+    ):  # fmt: skip
+        yield Rule(
+            "not_accepted", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' was not "
+            f"accepted by resampler ' || s.resampler AS what FROM {table} r "
+            f"JOIN selections s ON s.round = r.round AND s.candidate_id = r.{column} WHERE NOT s.accepted",
+        )  # fmt: skip
 
 
 def _examples() -> Iterator[Rule]:

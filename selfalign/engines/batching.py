@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 
@@ -26,6 +27,20 @@ def plan_batches(
             width = lengths[index] + max_tokens
             batches.append([index])
     return [batch[::-1] for batch in batches]
+
+
+def split_rows(lengths: Sequence[int], *, max_tokens: int, max_rows: int, token_budget: int) -> list[range]:
+    """Rows (by their prompt's length) in consecutive pieces within ``max_rows`` and ``token_budget``; at least one each.
+
+    For what :func:`plan_batches` cannot divide, the many samples of one prompt. The pieces are of equal size, or one
+    row apart: a last piece of a few rows would cost nearly as long as a full one.
+    """
+    if not lengths:
+        return []
+    most = max(1, min(max_rows, token_budget // (max(lengths) + max_tokens)))
+    pieces = -(-len(lengths) // most)
+    bounds = [len(lengths) * piece // pieces for piece in range(pieces + 1)]
+    return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:

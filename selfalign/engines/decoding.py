@@ -89,17 +89,47 @@ def keep(context: Context, rows: torch.Tensor) -> None:
     keep_rows(context.cache, rows, first)
 
 
-def decode(model: Any, rows: Sequence[Row], params: SamplingParams, end_ids: Sequence[int]) -> list[Sample]:
+def copied(model: Any, context: Context, rows: int) -> Context:
+    """``rows`` copies of a context of one row with a plain cache, which is left as it is."""
+    first = torch.zeros(rows, dtype=torch.long, device=model.device)
+    return Context(
+        context.logits.index_select(0, first), copy_of_rows(context.cache, model.config, first),
+        context.mask.index_select(0, first), context.positions.index_select(0, first),
+    )  # fmt: skip
+
+
+class PromptReader:
+    """Reads the prompts of rows, and keeps the last one: samples of one prompt in several batches read it once."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._prompt: tuple[int, ...] | None = None
+        self._read: Context | None = None
+
+    def read(self, rows: Sequence[Row]) -> Context:
+        """A context with one row for each of ``rows``, to be written to; every distinct prompt is read once."""
+        prompts = list(dict.fromkeys(row.prompt_ids for row in rows))
+        if prompts == [self._prompt] and self._read is not None:
+            return copied(self._model, self._read, len(rows))
+        context = prefill(self._model, prompts)
+        if len(prompts) == 1 and is_plain(context.cache):
+            self._prompt, self._read = prompts[0], context
+            return copied(self._model, context, len(rows))
+        if len(rows) > 1:
+            index_of = {prompt: index for index, prompt in enumerate(prompts)}
+            keep(context, torch.tensor([index_of[row.prompt_ids] for row in rows], device=self._model.device))
+        return context
+
+
+def decode(
+    model: Any, rows: Sequence[Row], params: SamplingParams, end_ids: Sequence[int], prompts: PromptReader | None = None
+) -> list[Sample]:
     """Sample every row to its end token or ``params.max_tokens``, in order of ``rows``.
 
     A row's tokens depend on its prompt and seed; neighbours and batch size matter only through the
     rounding of matrix products.
     """
-    prompts = list(dict.fromkeys(row.prompt_ids for row in rows))
-    context = prefill(model, prompts)
-    index_of = {prompt: index for index, prompt in enumerate(prompts)}
-    if len(rows) > 1:
-        keep(context, torch.tensor([index_of[row.prompt_ids] for row in rows], device=model.device))
+    context = (prompts or PromptReader(model)).read(rows)
     return _sample(model, context, [row.seed for row in rows], params, end_ids)
 
 

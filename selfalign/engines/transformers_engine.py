@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.engines.batching import plan_batches, shared_prefix_length
+from selfalign.engines.batching import plan_batches, shared_prefix_length, split_rows
 from selfalign.engines.chat import encode_chat, encode_plain
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.errors import BadInput, StageFailed
@@ -94,7 +94,7 @@ class TransformersEngine:
             BadInput: a prompt does not leave ``max_tokens`` of the window.
             StageFailed: a single sample does not fit in memory, or the model's output is not a number.
         """
-        from selfalign.engines.decoding import Row, Sample, decode
+        from selfalign.engines.decoding import PromptReader, Row, Sample, decode
 
         if not requests:
             return []
@@ -107,16 +107,21 @@ class TransformersEngine:
             for seed in request.seeds
         ]  # fmt: skip
 
+        read = PromptReader(self._model)
+
         def work(piece: Sequence[Row]) -> list[Sample]:
-            return decode(self._model, piece, params, self.end_token_ids)
+            return decode(self._model, piece, params, self.end_token_ids, read)
 
         def size(piece: Sequence[Row]) -> int:
             return len(piece) * (max(len(row.prompt_ids) for row in piece) + params.max_tokens)
 
         samples: list[Sample] = []
         with _inference_mode():
-            for start in range(0, len(rows), self.config.max_rows):
-                samples += self._backoff.run(rows[start : start + self.config.max_rows], work, size)
+            for piece in split_rows(
+                [len(row.prompt_ids) for row in rows], max_tokens=params.max_tokens, max_rows=self.config.max_rows,
+                token_budget=self.config.token_budget,
+            ):  # fmt: skip
+                samples += self._backoff.run(rows[piece.start : piece.stop], work, size)
         _refuse_nan([sample.log_prob for sample in samples])
         completions = iter(self._completions(rows, samples))
         return [tuple(next(completions) for _ in request.seeds) for request in requests]

@@ -160,7 +160,10 @@ def refuse_to_repeat(context: RunContext, round: int) -> None:
 
 def _made_of(context: RunContext, round: int) -> str:
     """Hash of all that decides what the round would be: parent, prompts, rubric, and every setting that counts."""
-    settings = {name: value for name, value in context.config.snapshot().items() if name not in NO_ROWS}
+    # A setting that is not there says nothing: rounds set aside before there was one are still known.
+    settings = {
+        name: value for name, value in context.config.snapshot().items() if name not in NO_ROWS and value is not None
+    }
     return content_id(
         _ROLLED_BACK, round, context.weights(round - 1).weights_hash, prompts.fingerprint(context, 0),
         prompts.fingerprint(context, round), build_judge(context, round).judge_hash if is_judged(context, round) else None,

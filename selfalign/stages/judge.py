@@ -14,6 +14,7 @@ import pyarrow as pa
 from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
+from selfalign.judges.scores import group, unjudged
 from selfalign.judges.verifier import VerifierJudge
 from selfalign.protocols import Engine, Judge, JudgeContext
 from selfalign.registry import find
@@ -24,7 +25,7 @@ from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
-from selfalign.types import Candidate, JudgeItem, Judgement, Prompt, Row
+from selfalign.types import Candidate, JudgeItem, Judgement, Prompt, Row, ScoredGroup
 
 #: After this many judgements without a valid one the judge is taken to be unable, not unlucky.
 _HOPELESS_AFTER = 64
@@ -57,6 +58,19 @@ def without_model(context: RunContext, round: int, settings: Any) -> Judge:
         settings, JudgeContext(None, context.config.seed, round, context.templates())
     )
     return judge
+
+
+def scored_groups(context: RunContext, round: int) -> list[ScoredGroup]:
+    """The round's training candidates by prompt, with what its own judge made of them, if it has one."""
+    where, values = "round = ? and split = 'train'", (round,)
+    prompts, candidates = context.store.rows(Prompt, where, values), context.store.rows(Candidate, where, values)
+    if not is_judged(context, round):
+        return unjudged(prompts, candidates)
+    judge = build_judge(context, round)
+    judgements = context.store.rows(
+        Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
+    )
+    return group(prompts, candidates, judgements, judge)
 
 
 def needs_engine(context: RunContext, round: int) -> bool:

@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from selfalign.errors import ConfigError, EmptyStage
 from selfalign.gold.items import GoldItem, as_judge_items
 from selfalign.identity import content_id, derive_seed
-from selfalign.judges.scores import group
 from selfalign.protocols import Judge, TeachableJudge
 from selfalign.stages.calibrate import read_once
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import messages_for
-from selfalign.stages.judge import build_judge, without_model
+from selfalign.stages.judge import scored_groups, without_model
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Exercise, JudgeItem, Judgement, Lesson, Message, Prompt, ScoredGroup
+from selfalign.types import Exercise, JudgeItem, Lesson, Message, ScoredGroup
 
 #: For judges that may or may not have something to be taught.
 _PROBE = GoldItem("", "teach", "", "en", "Say yes.", "Yes.", "No.", "", (), "[]")
@@ -47,7 +46,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     gold = teach_items(context)
     known = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
     if settings.verified:
-        pairs = verified_pairs(_verified(context, round), derive_seed(seed, round, "verified_pairs"))
+        pairs = verified_pairs(scored_groups(context, round), derive_seed(seed, round, "verified_pairs"))
         known["verified"] = pairs[: settings.verified_pairs]
     lessons = [
         lesson
@@ -166,14 +165,3 @@ def _lesson(
         round=round, kind=kind, source=source, subject_id=subject, judge=judge, judge_hash=judge_hash,  # type: ignore[arg-type]
         messages=shown, answer_prefix=answer_prefix, answer=answer, ends=ends, weight=1.0,
     )  # fmt: skip
-
-
-def _verified(context: RunContext, round: int) -> list[ScoredGroup]:
-    verifier = build_judge(context, round)
-    where, values = "round = ? and split = 'train'", (round,)
-    return group(
-        context.store.rows(Prompt, where, values),
-        context.store.rows(Candidate, where, values),
-        context.store.rows(Judgement, "round = ? and judge_hash = ?", (round, verifier.judge_hash)),
-        verifier,
-    )

@@ -6,22 +6,24 @@ from collections import Counter
 
 from selfalign.errors import EmptyStage
 from selfalign.identity import canonical, content_id, derive_seed
-from selfalign.judges.scores import group, unjudged
 from selfalign.protocols import PairBuilder, PairingInput
 from selfalign.registry import find
+from selfalign.resampling.selections import only_accepted
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import build_judge, is_judged
+from selfalign.stages.judge import is_judged, scored_groups
 from selfalign.stages.ledger import StageOutcome, upstream
-from selfalign.types import Candidate, Event, Judgement, Pair, Pairing, Prompt, Ranking, ScoredGroup, UnaryLabel
+from selfalign.types import Event, Pair, Pairing, Ranking, Selection, UnaryLabel
 
 
 def fingerprint(context: RunContext, round: int) -> str:
-    made = upstream(context, round, "judge" if is_judged(context, round) else "generate")
-    return content_id("pair", made, context.config.pair.model_dump(mode="json"))
+    before = "resample" if context.config.resample else "judge" if is_judged(context, round) else "generate"
+    return content_id("pair", upstream(context, round, before), context.config.pair.model_dump(mode="json"))
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
-    groups = _groups(context, round)
+    groups = scored_groups(context, round)
+    if context.config.resample:
+        groups = only_accepted(groups, context.store.rows(Selection, "round = ?", (round,)))
     builder: PairBuilder = find("pair", context.config.pair.id).load()(context.config.pair)
     pairing = builder.build(PairingInput(round, groups, derive_seed(context.config.seed, round, "pair")))
     events = [
@@ -48,20 +50,11 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     figure = _figure(pairing)
     return StageOutcome(
         len(groups), len(made), f"{len(made)} {builder.makes} from {used} of {len(groups)} prompts ({why}){figure}",
-        {"unpaired": dict(reasons), **({"labels": _classes(pairing)} if pairing.labels else {})},
+        {
+            "unpaired": dict(reasons), **({"labels": _classes(pairing)} if pairing.labels else {}),
+            **({"skipped": dict(pairing.skipped)} if pairing.skipped else {}),
+        },
     )  # fmt: skip
-
-
-def _groups(context: RunContext, round: int) -> list[ScoredGroup]:
-    where, values = "round = ? and split = 'train'", (round,)
-    prompts, candidates = context.store.rows(Prompt, where, values), context.store.rows(Candidate, where, values)
-    if not is_judged(context, round):
-        return unjudged(prompts, candidates)
-    judge = build_judge(context, round)
-    judgements = context.store.rows(
-        Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
-    )
-    return group(prompts, candidates, judgements, judge)
 
 
 def _refuse_one_class(context: RunContext, round: int, pairing: Pairing) -> None:

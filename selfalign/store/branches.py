@@ -42,6 +42,7 @@ class Kept:
 
 #: Stage -> the figures it writes; all others are those of evaluate and calibrate.
 FIGURES_OF: Mapping[str, Sequence[str]] = {
+    "resample": ("resample_acceptance_rate", "resample_effective_size", "resample_score_gain"),
     "log_ratio": ("log_ratio_vs_m0",),
     "compare": ("win_rate_vs_previous", "win_rate_vs_m0", "lc_win_rate_vs_previous", "lc_win_rate_vs_m0"),
     "drift": ("judge_drift", "frozen_judge_score", "self_judge_score"),
@@ -82,7 +83,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "prompts": [("prompts", "true")],
         "generate": [("candidates", "split = 'train'")],
         "judge": [("judgements", train)],
-        "resample": [("selections", "true")],
+        "resample": [("selections", "true"), ("evaluations", figures_of("resample"))],
         "pair": [("pairs", "true"), ("unary_labels", "true"), ("rankings", "true")],
         "lessons": [("lessons", "true")],
         "train": [("checkpoints", "true"), ("rounds", "true")],

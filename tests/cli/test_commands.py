@@ -31,7 +31,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_methods_lists_every_kind_and_parses_as_json() -> None:
     found = json.loads(selfalign("methods", "--json").stdout)
-    assert {"engine", "prompts", "judge", "pair", "train", "evaluate", "gate"} == {entry["kind"] for entry in found}
+    assert {"engine", "prompts", "judge", "resample", "pair", "train", "evaluate", "gate"} == {
+        entry["kind"] for entry in found
+    }
     assert all(entry["summary"] for entry in found)
     only = json.loads(selfalign("methods", "--kind", "judge", "--json").stdout)
     assert {entry["kind"] for entry in only} == {"judge"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfalign.engines.batching import plan_batches, shared_prefix_length
+from selfalign.engines.batching import plan_batches, shared_prefix_length, split_rows
 
 plans = st.fixed_dictionaries(
     {"samples": st.integers(1, 8), "max_tokens": st.integers(0, 64), "max_rows": st.integers(1, 64),
@@ -45,3 +45,27 @@ def test_shared_prefix(prefix: list[int], rests: list[list[int]]) -> None:
     assert len({tuple(s[:shared]) for s in sequences}) == 1
     if shared < min(map(len, sequences)):
         assert len({s[shared] for s in sequences}) > 1
+
+
+def test_the_samples_of_one_prompt_are_split_evenly() -> None:
+    # 64 x (200 + 824) tokens; 32,768 hold 32 rows of them.
+    assert split_rows([200] * 64, max_tokens=824, max_rows=64, token_budget=32768) == [range(32), range(32, 64)]
+    # 40 would fit: 32 and 32 take no longer than 40 and 24.
+    assert split_rows([20] * 64, max_tokens=20, max_rows=40, token_budget=32768) == [range(32), range(32, 64)]
+    assert split_rows([20] * 3, max_tokens=20, max_rows=64, token_budget=10) == [range(1), range(1, 2), range(2, 3)]
+    assert split_rows([], max_tokens=20, max_rows=64, token_budget=64) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(0, 64), st.integers(1, 64),
+    st.integers(64, 2048),
+)  # fmt: skip
+def test_pieces_of_rows_are_within_the_budget(lengths: list[int], max_tokens: int, max_rows: int, budget: int) -> None:
+    pieces = split_rows(lengths, max_tokens=max_tokens, max_rows=max_rows, token_budget=budget)
+    assert [row for piece in pieces for row in piece] == list(range(len(lengths)))
+    sizes = {len(piece) for piece in pieces}
+    assert max(sizes) - min(sizes) <= 1
+    for piece in pieces:
+        width = max(lengths[row] for row in piece) + max_tokens
+        assert len(piece) == 1 or (len(piece) <= max_rows and len(piece) * width <= budget)

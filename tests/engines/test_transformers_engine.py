@@ -161,6 +161,51 @@ def test_finished_rows_leave_the_batch(engine: TransformersEngine, monkeypatch: 
     assert sizes[0] == 30 and sizes[-1] < 20 and sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [({}, [64]), ({"max_rows": 24}, [21, 21, 22]), ({"token_budget": 1600}, [21, 21, 22])],
+    ids=["one batch", "by rows", "by tokens"],
+)
+def test_64_samples_read_their_prompt_once(
+    make: Make, engine: TransformersEngine, config: dict[str, int], sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,) = requests([TEXTS[2]], samples=64)
+    # 38 tokens of prompt and 24 new ones: 1,600 hold 25 rows.
+    assert len(engine.encode_prompt(request.messages)) == 38
+    expected = engine.generate([request], SAMPLED)[0]
+    read, sampled = [], []
+    prefill, sample = decoding.prefill, decoding._sample
+
+    def spy_prefill(model: Any, prompts: Sequence[Sequence[int]], prefix: Any = None) -> Any:
+        read.append(len(prompts))
+        return prefill(model, prompts, prefix)
+
+    def spy_sample(model: Any, context: Any, seeds: Sequence[int], *rest: Any) -> Any:
+        sampled.append(len(seeds))
+        return sample(model, context, seeds, *rest)
+
+    monkeypatch.setattr(decoding, "prefill", spy_prefill)
+    monkeypatch.setattr(decoding, "_sample", spy_sample)
+    assert same(make(**config).generate([request], SAMPLED)[0], expected)
+    assert (read, sampled) == ([1], sizes)
+    assert len({completion.token_ids for completion in expected}) == 64
+
+
+def test_a_prompt_is_read_once_also_where_memory_is_short(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    (request,) = requests([TEXTS[2]], samples=16)
+    expected = make().generate([request], SAMPLED)[0]
+    short, read, prefill = make(), [], decoding.prefill
+    limit_rows(short, 5)
+
+    def spy(model: Any, prompts: Sequence[Sequence[int]], prefix: Any = None) -> Any:
+        read.append(len(prompts))
+        return prefill(model, prompts, prefix)
+
+    monkeypatch.setattr(decoding, "prefill", spy)
+    assert same(short.generate([request], SAMPLED)[0], expected)
+    assert read == [1]
+
+
 @pytest.mark.parametrize("choices", [["0", "1", "5"], ["yes", "no", "不确定", "n"]], ids=["one token", "several"])
 @pytest.mark.parametrize("rubric", ["", "Judge the answer by these criteria. " * 3], ids=["no prefix", "shared prefix"])
 @pytest.mark.parametrize("token_budget", [8192, 200])

@@ -1,0 +1,1 @@
+"""Resamplers: which judged candidates of a prompt go on to pairing."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selfalign.config import RunConfig
 from selfalign.constraints import checker_version, validate
@@ -16,7 +17,7 @@ from selfalign.registry import find
 from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
-from selfalign.stages.judge import build_judge
+from selfalign.stages.judge import check_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.types import Prompt
@@ -44,7 +45,8 @@ def check(context: RunContext) -> Preflight:
     if config.train.id == "dpo" and config.judge.id == "verifier" and not any(p.instruction_id_list for p in training):
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
     find("pair", config.pair.id).load()(config.pair)
-    build_judge(context, 1)
+    for judge in _judges(config):
+        check_judge(context, judge)
     if config.teach.rounds:
         teachable(context, 1)
         teach_items(context)
@@ -66,6 +68,12 @@ def check(context: RunContext) -> Preflight:
         known = {"question": question, "mean_prompt_tokens": sum(lengths) / len(lengths)}
         context.workspace.remember("preflight", known)
     return Preflight(path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]))
+
+
+def _judges(config: RunConfig) -> list[Any]:
+    """The Configs of all judges that rounds ask."""
+    measuring = (config.evaluate.win_rate, config.evaluate.drift)
+    return [config.judge, *(settings.judge for settings in measuring if settings)]
 
 
 def _refuse_unusable(prompts: Sequence[Prompt]) -> None:

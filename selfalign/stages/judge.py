@@ -14,8 +14,9 @@ import pyarrow as pa
 from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
+from selfalign.judges.nested import judges_in
 from selfalign.judges.verifier import VerifierJudge
-from selfalign.protocols import Engine, Judge, JudgeContext
+from selfalign.protocols import Engine, Judge, JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.generate import engine_spec
@@ -52,6 +53,18 @@ def without_model(context: RunContext, round: int, settings: Any) -> Judge:
         settings, JudgeContext(None, context.config.seed, round, context.templates())
     )
     return judge
+
+
+def check_judge(context: RunContext, settings: Any) -> None:
+    """Build the judge of ``settings`` and every judge inside it, so that what is missing is found before any work.
+
+    Raises:
+        ConfigError: such as the key of a server. PromptFileError: a rubric cannot be used.
+    """
+    for inner in judges_in(settings):
+        judge = without_model(context, 1, inner)
+        if isinstance(judge, RemoteJudge):
+            judge.check_access()
 
 
 def needs_engine(context: RunContext, round: int) -> bool:

@@ -153,13 +153,15 @@ def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: 
 
 def _status(workspace: Workspace) -> dict[str, Any]:
     store = Store(workspace.store_path)
-    begun = store.get_run()
-    return {
-        "run": begun["run"] if begun else "",
-        "workspace": str(workspace.path),
-        "pid": workspace.holder(),
-        "stages": store.query(
-            "select round, stage, status, attempt, rows_in, rows_out, seconds from stages order by started_at"
-        ).to_pylist(),
-        "yields": store.query("select * from yields order by round, reason").to_pylist(),
-    }
+    with store.read(oldest=1):
+        begun = store.get_run()
+        return {
+            "run": begun["run"] if begun else "",
+            "workspace": str(workspace.path),
+            "pid": workspace.holder(),
+            "rounds": store.query(_ROUNDS).to_pylist(),
+            "stages": store.query(
+                "select round, stage, status, attempt, rows_in, rows_out, seconds from stages order by started_at"
+            ).to_pylist(),
+            "yields": store.query("select * from yields order by round, reason").to_pylist(),
+        }

@@ -32,6 +32,9 @@ class Preflight:
     training: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
     mean_prompt_tokens: float
+    #: Of the prompts' text, by the model's tokenizer, and what its chat template adds to a prompt.
+    characters_a_token: float = 4.0
+    extra_tokens: int = 0
 
 
 def check(context: RunContext) -> Preflight:
@@ -57,17 +60,20 @@ def check(context: RunContext) -> Preflight:
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)
     # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(
-        "preflight", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
+        "preflight with sizes", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
         checker_version(), hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
     )  # fmt: skip
     known = context.workspace.recall("preflight")
     if known.get("question") != question:
         _refuse_unusable([*training, *held_out])
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
-        lengths = _lengths(config, path, [*training, *held_out], model.context_length, answer_tokens)
-        known = {"question": question, "mean_prompt_tokens": sum(lengths) / len(lengths)}
+        sizes = _sizes(config, path, [*training, *held_out], model.context_length, answer_tokens)
+        known = {"question": question, **sizes}
         context.workspace.remember("preflight", known)
-    return Preflight(path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]))
+    return Preflight(
+        path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]),
+        float(known["characters_a_token"]), int(known["extra_tokens"]),
+    )  # fmt: skip
 
 
 def _judges(config: RunConfig) -> list[Any]:
@@ -84,7 +90,10 @@ def _refuse_unusable(prompts: Sequence[Prompt]) -> None:
             raise PromptFileError(f"{prompt.origin}: {error}") from None
 
 
-def _lengths(config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int) -> list[int]:
+def _sizes(
+    config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int
+) -> dict[str, float]:
+    """The last fields of :class:`Preflight`."""
     from transformers import AutoTokenizer
 
     from selfalign.engines.chat import encode_chat
@@ -97,4 +106,9 @@ def _lengths(config: RunConfig, path: Path, prompts: Sequence[Prompt], window: i
                 f"prompt {prompt.text[:50]!r} ({prompt.origin}) has {length} tokens; with {answer_tokens} for the answer "
                 f"it exceeds the model's window of {window}; shorten it or lower generate.max_tokens"
             )
-    return lengths
+    plain = sum(map(len, tokenizer([p.text for p in prompts], add_special_tokens=False)["input_ids"]))
+    return {
+        "mean_prompt_tokens": sum(lengths) / len(lengths),
+        "characters_a_token": sum(len(p.text) for p in prompts) / max(plain, 1),
+        "extra_tokens": max(0, round((sum(lengths) - plain) / len(lengths))),
+    }

@@ -126,6 +126,7 @@ class TeachableJudge(Protocol):
 class RemoteJudge(Protocol):
     """A judge that asks a server instead of the run's model."""
 
+    name: str
     #: Requests for each candidate.
     asks: int
 

@@ -57,7 +57,10 @@ def test_branches_of_an_older_store(run: Path) -> None:
 
 
 def test_status_of_an_older_store_with_views_of_its_time(run: Path) -> None:
-    view = "create or replace view round_summary as select round, 'M' || round as model, 0.5 as mean_length from rounds"
+    view = "create or replace view round_summary as select round, 'M' || round as model, 0.5::double as mean_length from rounds"
     change(run, view, "delete from schema_version where version > 4")
     (report,) = json.loads(asked(run, "status"))
     assert report["run"] == "x"
+    assert report["rounds"] == [{"round": 0, "model": "M0", "mean_length": 0.5}]
+    shown = CliRunner().invoke(app, ["status", str(run)])
+    assert shown.exit_code == 0 and "M0" in shown.stdout

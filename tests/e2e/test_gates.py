@@ -21,7 +21,7 @@ from selfalign.session import session
 from selfalign.types import Pairing, ScoredGroup
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
-from tests.e2e.project import Project
+from tests.e2e.project import Project, ask
 
 
 def one_error(done: Any, code: int = 1) -> str:
@@ -31,6 +31,13 @@ def one_error(done: Any, code: int = 1) -> str:
     return str(line)
 
 
+def decisions_on_page(project: Project) -> list[dict[str, Any]]:
+    assert project.api
+    shown = {artifact["key"]: artifact for artifact in ask(project.api, "artifacts/latest/filter")}
+    found: list[dict[str, Any]] = json.loads(shown["tiny-gates"]["data"])
+    return found
+
+
 def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Project) -> None:
     # The share of checked prompts never exceeds 1, so that this rule always fails.
     never = {"id": "figure", "metric": "pass_rate_strict", "min": 2}
@@ -38,6 +45,7 @@ def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Proj
     first = one_error(project.selfalign("run", "run.yaml"))
     assert "round 0: gate figure: pass_rate_strict" in first
     assert "--set gates.0.action=continue" in first
+    assert [(row["round"], row["action"]) for row in decisions_on_page(project)] == [(0, "stop")]
     assert project.sql("select * from candidates where split = 'train'") == [], "it stops before the expensive work"
     stages = project.sql("select round, stage, status from stages order by started_at")
     assert [(row["stage"], row["status"]) for row in stages][-1] == ("gate", "failed")
@@ -47,6 +55,12 @@ def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Proj
     # Other gates need no --on-change: nothing but decisions is made anew.
     project.write(rounds=1, gates=[{**never, "action": "roll_back", "from_round": 1}])
     rolled = one_error(project.selfalign("run", "run.yaml"))
+    (start, again) = decisions_on_page(project)
+    assert (start["round"], start["verdict"], start["action"]) == (0, "not_applicable", "")
+    assert (again["round"], again["branch"], again["figure"], again["bound"], again["action"]) == (
+        1, "b1", "pass_rate_strict", 2.0, "roll_back",
+    )  # fmt: skip
+    assert again["value"] < 2 and "gate figure" in again["reason"]
     assert "round 1 is rolled back" in rolled or "the round is rolled back" in rolled
     (branch,) = project.sql("select branch, from_round, from_stage from branches where reason = 'rollback'")
     assert (branch["from_round"], branch["from_stage"]) == (1, "prompts")

@@ -24,14 +24,25 @@ from flows.head_start import HeadStart
 from flows.page import Page, PageReporter, announce
 from flows.server import wait_until_healthy
 from selfalign import control
+from selfalign.errors import GateStopped
 from selfalign.rounds import begin_round, end_round, held, rounds_left, run_round_stage, stages_of
 from selfalign.stages.context import RunContext
 from selfalign.stages.retry import delays, worth_retrying
 
 _SHOWN = (
     "model", "pairs", "pass_rate_strict", "pass_rate_strict_low", "pass_rate_strict_high", "delta_vs_m0",
-    "delta_vs_m0_low", "delta_vs_m0_high", "mean_length", "seconds",
+    "delta_vs_m0_low", "delta_vs_m0_high", "judge_accuracy", "judge_accuracy_low", "judge_accuracy_high",
+    "win_rate_vs_previous", "win_rate_vs_m0", "judge_drift", "plain_text_nll", "mean_length", "gate", "gate_failed",
+    "seconds",
 )  # fmt: skip
+#: A rolled back round has its decisions under its branch.
+_DECISIONS = """
+select
+    round, coalesce(branch, '') as branch, rule, figure, value, low, high, threshold as bound, verdict,
+    coalesce(done, '') as action, reason
+from gate_decisions
+order by round, branch, gate, figure
+"""
 _CONTROL_POLL_S = 0.5
 _PAGE_POLL_S = 2.0
 #: Is called with context, head start, round and name of a stage, and runs it.
@@ -91,7 +102,12 @@ def _rounds(
         for name in stages_of(round, context.config):
             if why := _hold(context, round, page):
                 return why
-            run_stage(context, head, round, name)
+            try:
+                run_stage(context, head, round, name)
+            except GateStopped:
+                if page:
+                    _publish_decisions(context, page)
+                raise
         end_round(context, round)
         if page:
             _publish(context, round, page)
@@ -125,12 +141,20 @@ def _hold(context: RunContext, round: int, page: Page | None) -> str | None:
     return None
 
 
+def _publish_decisions(context: RunContext, page: Page) -> None:
+    found = context.store.query(_DECISIONS).to_pylist()
+    if found:
+        page.put("table", "gates", json.dumps(found), f"What the gates of {context.config.name} decided")
+
+
 def _publish(context: RunContext, round: int, page: Page) -> None:
-    table = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round").to_pylist()
-    page.put("table", "rounds", json.dumps(table, default=str), f"Rounds of {context.config.name}")
-    lost = context.store.query("select * from yields order by round, reason").to_pylist()
-    lines = [f"| {row['round']} | {row['reason']} | {row['prompts']} |" for row in lost]
-    page.put("markdown", "yields", "\n".join(["| round | outcome | prompts |", "|--:|:--|--:|", *lines]))
+    with context.store.read():  # opened once for all that is shown
+        table = context.store.query(f"select {', '.join(_SHOWN)} from round_summary order by round").to_pylist()
+        page.put("table", "rounds", json.dumps(table, default=str), f"Rounds of {context.config.name}")
+        lost = context.store.query("select * from yields order by round, reason").to_pylist()
+        lines = [f"| {row['round']} | {row['reason']} | {row['prompts']} |" for row in lost]
+        page.put("markdown", "yields", "\n".join(["| round | outcome | prompts |", "|--:|:--|--:|", *lines]))
+        _publish_decisions(context, page)
     page.event("round.finished", round=round, **_figures(context))
 
 

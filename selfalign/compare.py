@@ -22,7 +22,7 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import holding_device
 from selfalign.stages.held_out_judge import build_judge, draw, item_key, job, votes
 from selfalign.stages.jobs import JobFolder
-from selfalign.stages.judge import needs_model
+from selfalign.stages.judge import check_judge, needs_model
 from selfalign.stages.ledger import StageOutcome
 from selfalign.stages.supervise import carry_out
 from selfalign.store.arrow import from_table
@@ -80,6 +80,7 @@ def compare(
         BadInput: a side has no answers, or they share no prompt.
     """
     context = RunContext(config, first.workspace, Store(first.workspace.store_path), reporter)
+    check_judge(context, settings.judge)
     prompts = _prompts(context.store)
     shared = {p.prompt_id for p in _prompts(Store(second.workspace.store_path))}
     common = draw([p for p in prompts if p.prompt_id in shared], settings.prompts, config.seed, "compare")

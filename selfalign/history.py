@@ -131,9 +131,11 @@ def check_finished(store: Store, run: Path, round: int, option: str) -> None:
 
 
 def list_of_branches(store: Store) -> list[Branch]:
-    """All branches of a run, oldest first."""
-    store.create()  # an older store has no branches yet
-    return [Branch(**row) for row in store.query("select * from branches order by created_at, branch").to_pylist()]
+    """All branches of a run, oldest first. Reads only: the run may be going on, or its store be an older one."""
+    with store.read(oldest=1):
+        if not store.query("select 1 from duckdb_tables() where table_name = 'branches'").num_rows:
+            return []  # version 1
+        return [Branch(**row) for row in store.query("select * from branches order by created_at, branch").to_pylist()]
 
 
 def roll_back(context: RunContext, name: str) -> list[Place]:
@@ -144,6 +146,7 @@ def roll_back(context: RunContext, name: str) -> list[Place]:
     Raises:
         ConfigError: no such branch.
     """
+    context.store.create()  # an older store has no branches yet
     found = {branch.branch: branch for branch in list_of_branches(context.store)}
     if name not in found:
         raise ConfigError(f"{context.workspace.path}: has no branch '{name}'; known: {', '.join(found) or 'none yet'}")

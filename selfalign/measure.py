@@ -24,7 +24,7 @@ from selfalign.session import held
 from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.device_lock import device_lock
-from selfalign.stages.judge import without_model
+from selfalign.stages.judge import check_judge, without_model
 from selfalign.store.store import Store
 from selfalign.types import GoldSplit
 from selfalign.workspace import Workspace
@@ -80,6 +80,8 @@ def measure_judges(
             )
         fitting = calibrate.gold_items(question.gold, "calibrate", question.items, config.seed)
     with _context(config, reporter, of_run=of_run) as (context, lasting):
+        for settings in question.judges:
+            check_judge(context, settings)
         number = _round(context, round, of_run)
         answers: list[Answer] = []
         for settings in question.judges:

@@ -1,12 +1,15 @@
 """What a run would do: rows, tokens, time and disk, before anything is started.
 
-Times are estimates from this machine's measured matrix-product rate: 2 FLOP a parameter and token
-read, 6 trained (forward and backward). The shares below say how much of that rate the stages reach.
+Rows and tokens are those of selfalign.work. Times are estimates from this machine's measured matrix-product
+rate: 2 FLOP a parameter and token read, 6 trained (forward and backward). The shares below say how much of that rate
+the stages reach. A server's time, and that of a judge with a model of its own, is not in them.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,27 +19,23 @@ from selfalign.config import RunConfig
 from selfalign.disk.estimate import Need, needs, shortage
 from selfalign.preflight import Preflight, check
 from selfalign.progress import Silent
+from selfalign.rounds import STAGES
 from selfalign.space import free_bytes, shown
-from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
-from selfalign.stages.judge import needs_engine, needs_model
 from selfalign.store.store import Store
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import shapes, training_bytes
+from selfalign.work import StageWork, run_work
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
 _DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.25, 0.5, 0.5
-#: Answers are shorter than max_tokens; used where nothing is known yet.
-_MEAN_ANSWER_SHARE = 0.7
-#: Of English text, roughly.
-_CHARACTERS_A_TOKEN = 4
-#: A rubric's length in tokens, roughly; shared by all judgements and so read once.
+#: To start a stage's process and load the model.
 _PROCESS_SECONDS = 8.0
 
 
 def estimate(config: RunConfig) -> dict[str, Any]:
-    """Rows, tokens, seconds and bytes by stage.
+    """Rows, tokens, seconds and bytes by stage, and what every judge does, in one of the ``rounds`` that are named.
 
     Raises:
         BadInput: the config cannot run; the same checks as a start makes.
@@ -45,9 +44,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     context = RunContext(config, workspace, Store(workspace.store_path), Silent())
     found = check(context)
     rate = _flops()
-    stages = [*_held_out(config, found, rate), *_round(config, context, found, rate), *_gold(context, found, rate)]
-    per_round = sum(s["seconds"] for s in stages if s["stage"] != "answer (M0)")
-    total = stages[0]["seconds"] + per_round * config.rounds
+    work = run_work(context, found)
     lines = needs(context, found)
     return {
         "run": config.name,
@@ -65,9 +62,10 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         },
         "rounds": config.rounds,
         "method": getattr(config.train, "method", None),
-        "stages": stages,
+        "stages": _together((like.rounds, _stage_row(stage, found, rate)) for like in work for stage in like.stages),
+        "judges": _together((like.rounds, row) for like in work for stage in like.stages for row in _judge_rows(stage)),
         "gflops": rate / 1e9,
-        "seconds": total,
+        "seconds": sum(len(like.rounds) * _seconds(stage, found, rate) for like in work for stage in like.stages),
         "bytes": sum(line.peak for line in lines),
         "training_memory": _training_memory(config, found),
         "disk": [_disk_row(line) for line in lines],
@@ -87,7 +85,13 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"prompts: {prompts['training']} for training ({prompts['constrained']} with constraints, enough for "
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
     )
-    print_table(pa.Table.from_pylist(work["stages"]), console)
+    print_table(_spoken(work["stages"]), console)
+    if work["judges"]:
+        console.print("what judges do in one of these rounds:")
+        idle = [
+            name for name in ("comparisons", "read", "written", "requests") if not any(r[name] for r in work["judges"])
+        ]
+        print_table(_spoken(work["judges"]).drop_columns(idle), console)
     if work["disk"]:
         sizes = ("peak", "kept", "free")
         disk = [{**row, **{name: shown(row[name]) for name in sizes}} for row in work["disk"]]
@@ -109,6 +113,10 @@ def _training_memory(config: RunConfig, found: Preflight) -> int | None:
     return training_bytes(train, shapes(found.model_path)) if isinstance(train, TrainingSettings) else None
 
 
+def _spoken(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist([{**row, "rounds": spoken(row["rounds"])} for row in rows])
+
+
 def _disk_row(line: Need) -> dict[str, Any]:
     return {
         "on disk": line.what,
@@ -119,53 +127,45 @@ def _disk_row(line: Need) -> dict[str, Any]:
     }
 
 
-def _held_out(config: RunConfig, found: Preflight, rate: float) -> list[dict[str, Any]]:
-    settings = config.evaluate
-    answers = len(found.held_out) * settings.samples
-    tokens = answers * (settings.max_tokens or config.generate.max_tokens) * _MEAN_ANSWER_SHARE
-    seconds = _seconds(tokens, found, rate, 2, _DECODE_SHARE)
-    row = {"stage": "answer (M0)", "rows": answers, "tokens": round(tokens), "seconds": round(seconds)}
-    return [row, {**row, "stage": "answer + evaluate"}]
+def _stage_row(work: StageWork, found: Preflight, rate: float) -> dict[str, Any]:
+    seconds = round(_seconds(work, found, rate))
+    return {"stage": work.stage, "rows": work.rows, "tokens": work.tokens, "seconds": seconds}
 
 
-def _gold(context: RunContext, found: Preflight, rate: float) -> list[dict[str, Any]]:
-    if not calibrate.enabled(context.config):
-        return []
-    items = calibrate.run_items(context)
-    characters = sum(2 * len(item.prompt) + len(item.better) + len(item.worse) for item in items)
-    tokens = characters / _CHARACTERS_A_TOKEN if needs_model(context.config.judge) else 0.0
-    return [_row("calibrate", 2 * len(items), tokens, _seconds(tokens, found, rate, 2, _READ_SHARE))]
-
-
-def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float) -> list[dict[str, Any]]:
-    candidates = config.prompts.per_round * config.generate.candidates
-    answer = config.generate.max_tokens * _MEAN_ANSWER_SHARE
-    judged = candidates * (found.mean_prompt_tokens + answer) if needs_engine(context, config.rounds) else 0.0
-    going_on = min(config.generate.candidates, getattr(config.resample, "accept", config.generate.candidates))
-    pairs = config.prompts.per_round * getattr(config.pair, "at_most", _one_a_prompt)(going_on)
-    trained = pairs * 2 * (found.mean_prompt_tokens + answer)
-    epochs = getattr(config.train, "epochs", 1.0)
-    judge = [_row("judge", candidates, judged, _seconds(judged, found, rate, 2, _READ_SHARE))] if config.judge else []
+def _judge_rows(work: StageWork) -> list[dict[str, Any]]:
     return [
-        _row("generate", candidates, candidates * answer, _seconds(candidates * answer, found, rate, 2, _DECODE_SHARE)),
-        *judge,
-        *([_row("resample", candidates, 0, 0)] if config.resample else []),
-        _row("pair (at most)", pairs, 0, 0),
-        # 6 a trained token, and 2 + 2 for the reference and the figures after training.
-        _row("train", pairs, trained * epochs, _seconds(trained, found, rate, 6 * epochs + 4, _TRAIN_SHARE)),
-    ]
+        {"stage": work.stage, "judge": judge.judge, "judgements": judge.rows, "comparisons": judge.comparisons,
+         "read": judge.read, "written": judge.sampled, "requests": judge.requests}
+        for judge in work.judges
+    ]  # fmt: skip
 
 
-def _one_a_prompt(candidates: int) -> int:
-    return 1
+def _together(rows: Iterable[tuple[Sequence[int], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows that are the same in several rounds once, in the order in which a round has its stages."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    names: tuple[str, ...] = ()
+    for rounds, row in rows:
+        names = tuple(row)
+        alike[tuple(row.values())] += rounds
+    found = [{"rounds": sorted(rounds), **dict(zip(names, key, strict=True))} for key, rounds in alike.items()]
+    return sorted(found, key=lambda row: STAGES.index(row["stage"]))
 
 
-def _row(stage: str, rows: int, tokens: float, seconds: float) -> dict[str, Any]:
-    return {"stage": stage, "rows": rows, "tokens": round(tokens), "seconds": round(seconds)}
+def spoken(rounds: Sequence[int]) -> str:
+    """Ascending numbers as people write them: ``0, 2-5``."""
+    runs: list[list[int]] = []
+    for number in rounds:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _seconds(tokens: float, found: Preflight, rate: float, flop_a_parameter: float, share: float) -> float:
-    return _PROCESS_SECONDS + tokens * flop_a_parameter * found.model.parameters / (rate * share)
+def _seconds(work: StageWork, found: Preflight, rate: float) -> float:
+    # 2 FLOP a parameter and token sampled or read, 6 a token trained.
+    flop = 2 * work.sampled / _DECODE_SHARE + 2 * work.read / _READ_SHARE + 6 * work.trained / _TRAIN_SHARE
+    return _PROCESS_SECONDS * work.loads + flop * found.model.parameters / rate
 
 
 def _flops() -> float:

@@ -21,7 +21,7 @@ from selfalign.stages import calibrate
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import contrasted, load_contrast, messages_for
 from selfalign.stages.demonstrations import answer_ids, with_answer
-from selfalign.stages.judge import build_judge
+from selfalign.stages.judge import build_judge, check_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.templates import Template
@@ -39,6 +39,9 @@ class Preflight:
     training: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
     mean_prompt_tokens: float
+    #: Of the prompts' text, by the model's tokenizer, and what its chat template adds to a prompt.
+    characters_a_token: float = 4.0
+    extra_tokens: int = 0
 
 
 def check(context: RunContext) -> Preflight:
@@ -64,6 +67,8 @@ def check(context: RunContext) -> Preflight:
     if config.resample:
         find("resample", config.resample.id).load()(config.resample)
     find("pair", config.pair.id).load()(config.pair)
+    for judge in _judges(config):
+        check_judge(context, judge)
     if config.judge is not None:
         _refuse_unreachable(config, build_judge(context, 1))
     contrast = config.generate.contrast and load_contrast(context.templates(), config.generate.contrast.model_dump())
@@ -79,7 +84,7 @@ def check(context: RunContext) -> Preflight:
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)
     # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(
-        "preflight", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
+        "preflight with sizes", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
         checker_version(), hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
         [template.hash for template in contrast.values()] if contrast else None,
         [p.answer for p in training] if config.generate.demonstrations else None,
@@ -88,11 +93,22 @@ def check(context: RunContext) -> Preflight:
     if known.get("question") != question:
         _refuse_unusable([*training, *held_out])
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
-        lengths = _lengths(config, path, [*training, *held_out], model.context_length, answer_tokens)
+        known = {
+            "question": question,
+            **_sizes(config, path, [*training, *held_out], model.context_length, answer_tokens),
+        }
         _refuse_long(config, path, training, model.context_length, contrast or {})
-        known = {"question": question, "mean_prompt_tokens": sum(lengths) / len(lengths)}
         context.workspace.remember("preflight", known)
-    return Preflight(path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]))
+    return Preflight(
+        path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]),
+        float(known["characters_a_token"]), int(known["extra_tokens"]),
+    )  # fmt: skip
+
+
+def _judges(config: RunConfig) -> list[Any]:
+    """The Configs of all judges that rounds ask."""
+    measuring = (config.evaluate.win_rate, config.evaluate.drift)
+    return [*([config.judge] if config.judge is not None else []), *(s.judge for s in measuring if s)]
 
 
 def _refuse_unreachable(config: RunConfig, judge: Judge) -> None:
@@ -115,13 +131,22 @@ def _refuse_unusable(prompts: Sequence[Prompt]) -> None:
             raise PromptFileError(f"{prompt.origin}: {error}") from None
 
 
-def _lengths(config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int) -> list[int]:
+def _sizes(
+    config: RunConfig, path: Path, prompts: Sequence[Prompt], window: int, answer_tokens: int
+) -> dict[str, float]:
+    """The last fields of :class:`Preflight`."""
     tokenizer = _tokenizer(config, path)
     shown = [messages_for(prompt.text, config.generate.system_prompt) for prompt in prompts]
-    return [
+    lengths = [
         _fitting(prompt, encode_chat(tokenizer, messages), answer_tokens, window, "lower generate.max_tokens")
         for prompt, messages in zip(prompts, shown, strict=True)
     ]
+    plain = sum(map(len, tokenizer([p.text for p in prompts], add_special_tokens=False)["input_ids"]))
+    return {
+        "mean_prompt_tokens": sum(lengths) / len(lengths),
+        "characters_a_token": sum(len(p.text) for p in prompts) / max(plain, 1),
+        "extra_tokens": max(0, round((sum(lengths) - plain) / len(lengths))),
+    }
 
 
 def _refuse_long(

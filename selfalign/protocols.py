@@ -125,6 +125,19 @@ class TeachableJudge(Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteJudge(Protocol):
+    """A judge that asks a server instead of the run's model."""
+
+    name: str
+    #: Requests for each candidate.
+    asks: int
+
+    def check_access(self) -> None:
+        """Without asking anything: raises ConfigError where it lacks what it asks with, such as a key."""
+        ...
+
+
 class PromptSource(Protocol):
     """Yields prompts; deterministic. Rows come with round 0; the stage that uses them sets it."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from selfalign.workspace import Workspace
 _ROUNDS = "select * from round_summary order by round"
 #: Narrower than this a column folds words apart; a table that needs more room is printed row by row.
 _READABLE_WIDTH = 7
+#: Where there is nothing to show.
+_NONE = "-"
 
 
 def print_table(table: pa.Table, console: Console) -> None:
@@ -54,7 +57,7 @@ def _count(table: pa.Table) -> str:
 
 def _cell(value: Any) -> str:
     if value is None:
-        return "-"
+        return _NONE
     if isinstance(value, float):
         return f"{value:.4g}"
     return escape(visible(str(value)))
@@ -70,7 +73,8 @@ def print_run(workspace: Workspace, command: str, console: Console, *, as_json: 
     console.print()
     console.print(_round_table(rounds))
     console.print(
-        "strict: share of held-out prompts whose every constraint is met. Intervals: 95 %, paired where against M0.\n",
+        "strict: share of held-out prompts whose every constraint is met. Intervals: 95 %, paired where against M0. What "
+        "else there is: docs/queries.md\n",
         style="dim",
     )
     for pair in _sample_pairs(store):
@@ -89,26 +93,48 @@ def print_run(workspace: Workspace, command: str, console: Console, *, as_json: 
     )
 
 
+#: Column of the table of rounds -> what it shows of a row of round_summary. Those that no round has are left out.
+_ROUND_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "model": lambda row: str(row["model"]),
+    "trained on": lambda row: _trained_on(row),
+    "judge right": lambda row: _with_interval(row, "judge_accuracy", "{:.3f}"),
+    "strict pass rate": lambda row: _with_interval(row, "pass_rate_strict", "{:.3f}"),
+    "against M0": lambda row: _with_interval(row, "delta_vs_m0", "{:+.3f}"),
+    "wins over previous": lambda row: _with_interval(row, "win_rate_vs_previous", "{:.3f}"),
+    "wins over M0": lambda row: _with_interval(row, "win_rate_vs_m0", "{:.3f}"),
+    "judge drift": lambda row: _with_interval(row, "judge_drift", "{:+.3f}"),
+    "plain text against M0": lambda row: _with_interval(row, "plain_text_nll_delta_vs_m0", "{:+.3f}"),
+    "tokens": lambda row: _number(row["mean_length"], "{:.0f}"),
+    "gates": lambda row: _gates(row),
+    "time": lambda row: _number(row["seconds"], "{:.0f} s"),
+}
+
+
 def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
     table = Table(header_style="bold")
-    for name in ("model", "pairs", "strict pass rate", "against M0", "tokens", "time"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    for row in rounds:
-        table.add_row(
-            row["model"],
-            _trained_on(row),
-            _with_interval(row, "pass_rate_strict", "{:.3f}"),
-            _with_interval(row, "delta_vs_m0", "{:+.3f}"),
-            _number(row["mean_length"], "{:.0f}"),
-            _number(row["seconds"], "{:.0f} s"),
-        )
+    # A store that an older version made has fewer columns.
+    rows = [defaultdict(lambda: None, row) for row in rounds]
+    columns = {name: [show(row) for row in rows] for name, show in _ROUND_COLUMNS.items()}
+    shown = {name: cells for name, cells in columns.items() if any(cell != _NONE for cell in cells)}
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("model", "gates") else "right")
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
     return table
 
 
+def _gates(row: dict[str, Any]) -> str:
+    if row["gate"] is None:
+        return _NONE
+    said = str(row["gate"]).replace("_", " ")
+    return escape(f"{said}: {row['gate_failed']}" if row["gate_failed"] else said)
+
+
 def _trained_on(row: dict[str, Any]) -> str:
-    """Pairs as a number, and what else a round may train on with its name."""
+    """How many rows of each kind."""
     others = [f"{row[name]} {name}" for name in ("labels", "rankings") if row[name]]
-    return ", ".join([str(row["pairs"])] * bool(row["pairs"]) + others) or _cell(None)
+    pairs = [f"{row['pairs']} pairs"] if row["pairs"] else []
+    return ", ".join([*pairs, *others]) or _NONE
 
 
 def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
@@ -120,7 +146,7 @@ def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+    return _NONE if value is None else form.format(value)
 
 
 def _sample_pairs(store: Store) -> Sequence[dict[str, Any]]:
@@ -144,7 +170,7 @@ def _side_by_side(pair: dict[str, Any]) -> Panel:
 
 
 def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: bool) -> None:
-    """Every stage of every run with its state, rows and seconds."""
+    """Rounds of every run with their figures, then its stages with state, rows and seconds."""
     reports = [_status(workspace) for workspace in workspaces]
     if as_json:
         print(json.dumps(reports, default=str))
@@ -152,6 +178,8 @@ def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: 
     for report in reports:
         state = f"running (pid {report['pid']})" if report["pid"] else "not running"
         console.print(f"[bold]{report['run']}[/bold] in {report['workspace']}: {state}")
+        if report["rounds"]:
+            console.print(_round_table(report["rounds"]))
         print_table(pa.Table.from_pylist(report["stages"]) if report["stages"] else pa.table({}), console)
         for line in report["yields"]:
             console.print(f"  round {line['round']}: {line['prompts']} prompts {line['reason']}")
@@ -159,13 +187,15 @@ def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: 
 
 def _status(workspace: Workspace) -> dict[str, Any]:
     store = Store(workspace.store_path)
-    begun = store.get_run()
-    return {
-        "run": begun["run"] if begun else "",
-        "workspace": str(workspace.path),
-        "pid": workspace.holder(),
-        "stages": store.query(
-            "select round, stage, status, attempt, rows_in, rows_out, seconds from stages order by started_at"
-        ).to_pylist(),
-        "yields": store.query("select * from yields order by round, reason").to_pylist(),
-    }
+    with store.read(oldest=1):
+        begun = store.get_run()
+        return {
+            "run": begun["run"] if begun else "",
+            "workspace": str(workspace.path),
+            "pid": workspace.holder(),
+            "rounds": store.query(_ROUNDS).to_pylist(),
+            "stages": store.query(
+                "select round, stage, status, attempt, rows_in, rows_out, seconds from stages order by started_at"
+            ).to_pylist(),
+            "yields": store.query("select * from yields order by round, reason").to_pylist(),
+        }

@@ -23,11 +23,14 @@ from selfalign.training.bitdelta import is_signed
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import Shapes, adapter_weights
 from selfalign.training.sizes import shapes as stored_shapes
+from selfalign.work import MEAN_ANSWER_SHARE, StageWork, run_work
 
 #: An empty store, its blocks of 256 kB and more a column, once a round's rows are in.
 _STORE_BYTES = 7 << 20
-#: Text, token ids and the rest of a candidate and its judgements, in the store's compressed columns.
+#: Text, token ids and the rest of a candidate and a judgement of it, in the store's compressed columns.
 _BYTES_A_TOKEN, _BYTES_A_CANDIDATE = 12, 2000
+#: What a judge wrote (text alone), the rest of its row, and a row of what is taught; measured on random words.
+_BYTES_A_WRITTEN_TOKEN, _BYTES_A_JUDGEMENT, _BYTES_A_LESSON = 5, 600, 2000
 #: Prefect's embedded server: its database and write-ahead log.
 _PREFECT_BYTES, _PREFECT_BYTES_A_ROUND = 8 << 20, 1 << 17
 _LOG_BYTES_A_ROUND = 1 << 14
@@ -55,17 +58,14 @@ def needs(context: RunContext, found: Preflight) -> list[Need]:
     shapes = stored_shapes(found.model_path)
     training = [round for round in rounds if round not in trained]
     peak, kept = _checkpoints(context, found, shapes, training)
-    tokens = config.generate.max_tokens * config.prompts.per_round * config.generate.candidates
-    tokens += (config.evaluate.max_tokens or config.generate.max_tokens) * len(found.held_out) * config.evaluate.samples
-    candidates = config.prompts.per_round * config.generate.candidates + len(found.held_out) * config.evaluate.samples
-    rows = tokens * _BYTES_A_TOKEN + candidates * _BYTES_A_CANDIDATE
-    store = (0 if workspace.store_path.exists() else _STORE_BYTES) + rows * len(rounds)
+    rows = _rows(context, found, [round for round in range(config.rounds + 1) if round not in ended])
+    store = (0 if workspace.store_path.exists() else _STORE_BYTES) + sum(rows.values())
     lines = [
         Need(f"checkpoints of {len(training)} rounds", workspace.checkpoints, peak, kept),
         Need("trainer states", workspace.jobs, _states(context, shapes) if training else 0, 0),
         Need("rows", workspace.store_path, store, store),
         # A stage's inputs and its batches, of which one round's worth may wait.
-        Need("scratch of a stage", workspace.jobs, 2 * rows, 0),
+        Need("scratch of a stage", workspace.jobs, 2 * max(rows.values(), default=0), 0),
         Need("logs", workspace.logs, _LOG_BYTES_A_ROUND * len(rounds), _LOG_BYTES_A_ROUND * len(rounds)),
     ]
     if "PREFECT_API_URL" not in os.environ:
@@ -127,6 +127,29 @@ def _progress(context: RunContext) -> tuple[set[int], set[int]]:
         ended = context.store.query("select round from rounds where status = 'done'")["round"].to_pylist()
         return set(ended), set(retention.checkpoints(context))
     return set(), set()
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+
+def _rows(context: RunContext, found: Preflight, rounds: Sequence[int]) -> dict[int, int]:
+    """Bytes in the store by round."""
+    return {
+        round: sum(map(_stage_bytes, like.stages))
+        for like in run_work(context, found)
+        for round in like.rounds
+        if round in rounds
+    }
+
+
+def _stage_bytes(work: StageWork) -> int:
+    written = math.ceil(work.sampled / MEAN_ANSWER_SHARE)
+    if work.stage in ("generate", "answer"):
+        return written * _BYTES_A_TOKEN + work.rows * _BYTES_A_CANDIDATE
+    if work.stage == "lessons":
+        return work.rows * _BYTES_A_LESSON
+    judgements = sum(judge.rows for judge in work.judges)
+    return written * _BYTES_A_WRITTEN_TOKEN + judgements * _BYTES_A_JUDGEMENT
 
 
 # -- weights -------------------------------------------------------------------------------------

@@ -92,6 +92,10 @@ class ChatEndpoint:
             self._cache.put(key, dict(request), {"status": reply.status, "body": dict(reply.body)})
         return reply
 
+    def check_key(self) -> None:
+        """Raises ConfigError: the variable with the key is not set, or holds none."""
+        _api_key(self._settings.api_key_env)
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

@@ -115,7 +115,8 @@ class OpenAIJudge:
             raise PromptFileError(f"{self._rubric.path}: needs score (min, max, pattern) for judge '{self.name}'")
         else:
             self.score_range = (self._rubric.score.min, self._rubric.score.max)
-        self._votes = config.votes if config.mode == "votes" else 1
+        #: See protocols.RemoteJudge.
+        self.asks = config.votes if config.mode == "votes" else 1
         self.min_valid_votes = config.min_valid_votes if config.mode == "votes" else 1
         self.judge_hash = content_id("judge", self.name, self._rubric.hash, config.decides())
         self._endpoint = ChatEndpoint(_endpoint_settings(config))
@@ -123,6 +124,10 @@ class OpenAIJudge:
     @staticmethod
     def needs_engine(config: Config) -> bool:
         return False
+
+    def check_access(self) -> None:
+        """See protocols.RemoteJudge."""
+        self._endpoint.check_key()
 
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """See protocols.Judge."""
@@ -136,7 +141,7 @@ class OpenAIJudge:
             EndpointDown: the server could not be reached, or kept failing.
             StageFailed: it refuses us. ConfigError: the variable with the key is not set.
         """
-        asked = [(item, vote) for item in items for vote in range(self._votes)]
+        asked = [(item, vote) for item in items for vote in range(self.asks)]
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             answers = [pool.submit(self._vote, item, vote) for item, vote in asked]
             try:

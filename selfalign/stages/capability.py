@@ -28,7 +28,9 @@ _METRIC = "plain_text_nll"
 
 
 def fingerprint(context: RunContext, round: int) -> str:
-    return content_id("capability", context.weights(round).original_hash, _texts_hash(_path()), context.config.dtype)
+    return content_id(
+        "capability", context.weights(round).original_hash, _texts_hash(texts_path()), context.config.dtype
+    )
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
@@ -36,7 +38,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     collect(folder, context)
     if not _measured(context, round):
         spec = {
-            "kind": "capability", "round": round, "run": context.config.name, "texts": str(_path()),
+            "kind": "capability", "round": round, "run": context.config.name, "texts": str(texts_path()),
             **engine_spec(context, context.model(round)),
         }  # fmt: skip
         supervise(folder, spec, {}, context=context, label=f"round {round} capability")
@@ -68,7 +70,8 @@ def _change(context: RunContext, round: int, before: Evaluation, after: Evaluati
     )  # fmt: skip
 
 
-def _path() -> Path:
+def texts_path() -> Path:
+    """The plain text that is read."""
     return shipped("data") / "plain_text.jsonl"
 
 

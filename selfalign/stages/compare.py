@@ -46,7 +46,7 @@ def fingerprint(context: RunContext, round: int) -> str:
     settings = _settings(context)
     weights = context.weights(_judging(settings, round)).weights_hash if needs_model(settings.judge) else None
     return content_id(
-        "compare", {str(t): upstream(context, t, "answer") for t in {round, *_opponents(settings, round).values()}},
+        "compare", {str(t): upstream(context, t, "answer") for t in {round, *opponents(settings, round).values()}},
         build_judge(context, settings.judge).judge_hash, weights, settings.against, settings.prompts,
     )  # fmt: skip
 
@@ -58,15 +58,15 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     by = _judging(settings, round)
     prompts = context.store.rows(Prompt, "round = 0 and split = 'held_out'")
     chosen = draw(prompts, settings.prompts, context.config.seed, "compare")
-    opponents = _opponents(settings, round)
+    against = opponents(settings, round)
     own = _answers(context, round)
-    duels = {t: match(chosen, own, _answers(context, t)) for t in sorted(set(opponents.values()))}
+    duels = {t: match(chosen, own, _answers(context, t)) for t in sorted(set(against.values()))}
     questions = [duel.question for members in duels.values() for duel in members if not duel.identical]
     found = ask(context, folder, round, "compare", settings.judge, by, questions)
     folder.remove()
     seed = derive_seed(context.config.seed, round, "compare") & 0xFFFFFFFF
     rows: list[Evaluation] = []
-    for name, t in opponents.items():
+    for name, t in against.items():
         detail = {"judge": settings.judge.id, "judged_by": f"M{by}", "against": f"M{t}"}
         for metric, figure in figures(duels[t], found, seed).items():
             rows.append(
@@ -146,7 +146,8 @@ def _judging(settings: WinRateSettings, round: int) -> int:
     return 0 if settings.by == "m0" else round
 
 
-def _opponents(settings: WinRateSettings, round: int) -> dict[str, int]:
+def opponents(settings: WinRateSettings, round: int) -> dict[str, int]:
+    """Name of an opponent in metrics -> t of its M_t."""
     rounds = {"previous": round - 1, "m0": 0}
     return {name: rounds[name] for name in settings.against}
 

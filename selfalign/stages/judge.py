@@ -14,9 +14,10 @@ import pyarrow as pa
 from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
+from selfalign.judges.nested import judges_in
 from selfalign.judges.scores import group, unjudged
 from selfalign.judges.verifier import VerifierJudge
-from selfalign.protocols import Engine, Judge, JudgeContext
+from selfalign.protocols import Engine, Judge, JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.generate import engine_spec
@@ -71,6 +72,18 @@ def scored_groups(context: RunContext, round: int) -> list[ScoredGroup]:
         Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
     )
     return group(prompts, candidates, judgements, judge)
+
+
+def check_judge(context: RunContext, settings: Any) -> None:
+    """Build the judge of ``settings`` and every judge inside it, so that what is missing is found before any work.
+
+    Raises:
+        ConfigError: such as the key of a server. PromptFileError: a rubric cannot be used.
+    """
+    for inner in judges_in(settings):
+        judge = without_model(context, 1, inner)
+        if isinstance(judge, RemoteJudge):
+            judge.check_access()
 
 
 def needs_engine(context: RunContext, round: int) -> bool:

@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from selfalign.errors import ConfigError, EmptyStage
 from selfalign.gold.items import GoldItem, as_judge_items
@@ -48,12 +48,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     if settings.verified:
         pairs = verified_pairs(scored_groups(context, round), derive_seed(seed, round, "verified_pairs"))
         known["verified"] = pairs[: settings.verified_pairs]
-    lessons = [
-        lesson
-        for source, pairs in known.items()
-        for better, worse, subject in pairs
-        for lesson in judge_lessons(judge, judge.exercises(better, worse), round, source, subject)
-    ]
+    lessons = verdicts(judge, known, round)
     if not lessons:
         raise EmptyStage(
             f"round {round}: nothing to teach the judge from (no gold items, and no prompt of which one candidate follows "
@@ -69,6 +64,16 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         f"{len(lessons)} verdicts of judge '{judge.name}' from {counts}, and {len(instructions)} instructions",
         {"judge": len(lessons), "instruction": len(instructions)},
     )  # fmt: skip
+
+
+def verdicts(judge: _Teachable, known: Mapping[str, Sequence[KnownPair]], round: int) -> list[Lesson]:
+    """The judge's exercises on pairs whose better side is known, by source."""
+    return [
+        lesson
+        for source, pairs in known.items()
+        for better, worse, subject in pairs
+        for lesson in judge_lessons(judge, judge.exercises(better, worse), round, source, subject)
+    ]
 
 
 class _Teachable(Judge, TeachableJudge): ...

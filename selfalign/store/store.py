@@ -111,8 +111,10 @@ class Store:
                     shared.transaction = None
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Any]:
+    def read(self, *, oldest: int | None = None) -> Iterator[Any]:
         """A read-only DuckDB connection. The run cannot write meanwhile: take the result and leave the block.
+
+        A store of an older version is refused, unless it is at least ``oldest``: then take only what it has.
 
         Within an open :meth:`write` of this thread it is that transaction's connection, and within an open
         :meth:`read` the same one again: opening a large store takes tens of milliseconds.
@@ -126,7 +128,7 @@ class Store:
                 yield shared.reading
                 return
             with opened(self.path, read_only=True, timeout=self._read_timeout) as connection:
-                self._check(connection)
+                self._check(connection, oldest)
                 shared.reading = connection
                 try:
                     yield connection
@@ -248,15 +250,15 @@ class Store:
                 detail=detail,
             )
 
-    def _check(self, connection: Any) -> None:
+    def _check(self, connection: Any, oldest: int | None = None) -> None:
         """Once for each object: other programs than ours may have made the file."""
         if self._checked:
             return
         known = schema.known_version(self._migrations)
         found = schema.check_version(connection, self.path, known)
-        if found < known:
+        if found < (oldest or known):
             raise schema.outdated(self.path, found, known)
-        self._checked = True
+        self._checked = found == known
 
     @contextlib.contextmanager
     def _disk_full_explained(self) -> Iterator[None]:

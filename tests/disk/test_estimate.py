@@ -75,6 +75,17 @@ def test_trainer_states_count_only_where_they_are_saved(tmp_path: Path, tiny_mod
     assert 0 < states(save_every=2, method="lora", lora={"r": 2}) < states(save_every=2) / 2
 
 
+def test_rows_of_judges_count(tmp_path: Path, tiny_model: Path) -> None:
+    def rows(**values: Any) -> int:
+        lines = needs(context(tmp_path / "run", tiny_model, judge="rubric_votes", **values), preflight(tiny_model))
+        return sum(line.peak for line in lines if line.what == "rows")
+
+    without = rows(calibrate={"enabled": "never"})
+    few, many = (rows(calibrate={"items": items}) - without for items in (20, 80))
+    assert many == pytest.approx(4 * few, rel=0.001)
+    assert few > 11 * 20 * 2 * 3 * 600, "M0 to M10, two answers an item, 3 votes, each at least its row"
+
+
 def test_finished_rounds_need_nothing(tmp_path: Path, tiny_model: Path) -> None:
     run = make_rounds(tmp_path / "run", tiny_model, rounds=2)
     assert needs(context(run, tiny_model, rounds=2), preflight(tiny_model)) == []
@@ -89,7 +100,8 @@ def test_too_little_room_is_one_line_that_says_what_to_change(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = {"candidates": 2, "max_tokens": 8}
-    config = context(tmp_path / "run", tiny_model, rounds=1000, generate=short, prompts={"per_round": 1})
+    small = {"generate": short, "prompts": {"per_round": 1}, "calibrate": {"enabled": "never"}}
+    config = context(tmp_path / "run", tiny_model, rounds=1000, **small)
     check_room(config, preflight(tiny_model))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")  # a server of its own needs no room here
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: Usage(10**9, 0, 5_000_000))

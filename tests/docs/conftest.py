@@ -74,6 +74,14 @@ def make_run(folder: Path, model: Path) -> Project:
         },
         pair={"id": "max_min", "min_margin": 0.2},
         evaluate={"temperature": 1.0, "log_ratio": False},
+        # One rule that always fails, one that may, one that has no figure in round 0, and one that never has.
+        gates=[
+            {"id": "figure", "metric": "pass_rate_strict", "min": 2},
+            {"id": "judge_accuracy", "action": "continue"},
+            {"id": "yield"},
+            {"id": "saturation", "rounds": 9, "action": "continue"},
+        ],
+        calibrate={"enabled": "always", "items": 4},
         train={"id": "dpo", "learning_rate": 3e-3, "batch_size": 2, "micro_batch_size": 2, "epochs": 2},
     )
     done = project.selfalign("run", "run.yaml")

@@ -42,6 +42,17 @@ EXPECTED = {
     "What did the votes say that could not be parsed?": ("judge outcome raw answer prompt", 5),
     "On which answers do votes of one judge disagree most?": ("judge candidate_id votes lowest highest", 0),
     "What did each member of a weighted judge say?": ("candidate_id judge weight on_unit combined", 9),
+    "Is the judge right, and does it change from round to round?": ("model judge_accuracy judge_accuracy_low", 3),
+    "Was a judge right that could be read so well?": ("round judge votes ok_rate share_at_mode mean_score change", 8),
+    "Which member of a judge is to be trusted, and is it still?": ("judge round value low high n", 12),
+    "Do its biases grow?": ("round length_bias position_bias ties readable", 3),
+    "At which kinds of gold items is it wrong?": ("round kind accuracy n", 3),
+    "What did the gates decide, and what followed?": ("round branch rule figure verdict value", 9),
+    "Why did a round not go on, and what can be done?": ("round branch done reason remedy", 0),
+    "How did each round end?": ("model gate gate_failed judge_accuracy", 3),
+    "Which rules cannot tell, for want of a figure?": ("rule figure reason rounds", 2),
+    "How near to its bound is every figure?": ("rule figure round value threshold distance", 5),
+    "What did rounds that were rolled back look like?": ("branch round rule metric value", 0),
     "Which categories and languages pass?": ("round language category answers pass_rate", 6),
     "Which instructions got better or worse?": ("instruction n m0 latest change", 2),
     "Which prompts flipped, and how do both answers read?": ("round change prompt answer_before answer_now", 1),
@@ -69,6 +80,14 @@ def test_query(finished_runs: Project, title: str) -> None:
     answer = read_sql_of_runs(runs, block["sql"]) if block["two"] else read_sql(runs["quickstart"], block["sql"])
     assert answer.column_names[: len(columns.split())] == columns.split()
     assert answer.num_rows >= at_least, answer.to_pylist()
+
+
+def test_every_column_of_round_summary_is_explained(finished_runs: Project) -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("## What `round_summary` has")[2]
+    explained = [name for line in table.splitlines() if line.startswith("| `")
+                 for name in re.findall(r"`(\w+)`", line.split("|")[1])]  # fmt: skip
+    found = read_sql(finished_runs.folder / "runs" / "quickstart" / "store.duckdb", "select * from round_summary")
+    assert sorted(explained) == sorted(found.column_names)
 
 
 def test_commands(finished_runs: Project, tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def prefect_server(home: Path) -> Iterator[str]:
         server.wait()
 
 
+def ask(api: str, path: str, body: Any = None) -> Any:
+    """Prefect's answer to a POST of ``body``."""
+    data = json.dumps(body or {}).encode()
+    request = urllib.request.Request(f"{api}/{path}", data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or "null")
+
+
 @dataclass
 class Project:
     """A folder with a config, prompts and the tiny model, and ways to run it."""

@@ -35,6 +35,21 @@ def refused(project: Project, *arguments: str, code: int = 2) -> str:
         ({"rounds": -2}, "rounds"),
         ({"generate": {"candidates": 3, "max_tokens": -1}}, "generate.max_tokens"),
         ({"judge": {"id": "rubric_votes", "rubric": "judges/none"}}, "judges/none"),
+        (
+            {
+                "evaluate": {
+                    "win_rate": {
+                        "judge": {
+                            "id": "openai",
+                            "base_url": "http://127.0.0.1:9/v1",
+                            "model": "m",
+                            "api_key_env": "SELFALIGN_NO_KEY",
+                        }
+                    }
+                }
+            },
+            "variable SELFALIGN_NO_KEY is not set",
+        ),
         ({"generate": {"max_tokens": 1000}}, "exceeds the model's window"),
         ({"prompts": {"sources": [{"id": "jsonl", "path": "missing.jsonl"}]}}, "missing.jsonl"),
     ],

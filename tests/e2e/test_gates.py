@@ -22,7 +22,7 @@ from selfalign.session import session
 from selfalign.types import Pairing
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
-from tests.e2e.project import Project
+from tests.e2e.project import Project, ask
 
 
 def one_error(done: Any, code: int = 1) -> str:
@@ -32,6 +32,13 @@ def one_error(done: Any, code: int = 1) -> str:
     return str(line)
 
 
+def decisions_on_page(project: Project) -> list[dict[str, Any]]:
+    assert project.api
+    shown = {artifact["key"]: artifact for artifact in ask(project.api, "artifacts/latest/filter")}
+    found: list[dict[str, Any]] = json.loads(shown["tiny-gates"]["data"])
+    return found
+
+
 def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Project) -> None:
     # The share of checked prompts never exceeds 1, so that this rule always fails.
     never = {"id": "figure", "metric": "pass_rate_strict", "min": 2}
@@ -39,6 +46,7 @@ def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Proj
     first = one_error(project.selfalign("run", "run.yaml"))
     assert "round 0: gate figure: pass_rate_strict" in first
     assert "--set gates.0.action=continue" in first
+    assert [(row["round"], row["action"]) for row in decisions_on_page(project)] == [(0, "stop")]
     assert project.sql("select * from candidates where split = 'train'") == [], "it stops before the expensive work"
     stages = project.sql("select round, stage, status from stages order by started_at")
     assert [(row["stage"], row["status"]) for row in stages][-1] == ("gate", "failed")
@@ -52,6 +60,11 @@ def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Proj
     (branch,) = project.sql("select branch, from_round, from_stage from branches where reason = 'rollback'")
     assert (branch["from_round"], branch["from_stage"]) == (1, "prompts")
     assert f"branch {branch['branch']}" in rolled
+    shown = decisions_on_page(project)
+    assert [(row["round"], row["action"]) for row in shown if not row["branch"]] == [(0, "")]
+    (back,) = [row for row in shown if row["branch"] == branch["branch"]]
+    assert (back["round"], back["figure"], back["bound"], back["action"]) == (1, "pass_rate_strict", 2.0, "roll_back")
+    assert back["value"] < 2 and "gate figure" in back["reason"]
     assert project.sql("select round from rounds") == [{"round": 0}]
     assert project.sql("select count(*) > 0 kept from all_pairs where branch is not null") == [{"kept": True}]
     assert project.sql("select rule, done from gate_decisions where verdict = 'fail' and round = 1") == [

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from selfalign.workspace import Workspace
 from tests.e2e.conftest import Project
+from tests.e2e.project import ask
 
 ROOT = Path(__file__).parent.parent.parent
 #: Few and quick stages: what is tested here is when they run.
@@ -52,13 +52,6 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> An
             return found
         time.sleep(0.1)
     pytest.fail(f"not within {timeout_s:.0f} s: {what}")
-
-
-def ask(api: str, path: str, body: Any = None) -> Any:
-    data = json.dumps(body or {}).encode()
-    request = urllib.request.Request(f"{api}/{path}", data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or "null")
 
 
 def flow_runs(api: str, deployment: str) -> list[dict[str, Any]]:

@@ -110,6 +110,14 @@ def test_a_tolerance_is_borne() -> None:
     assert verdicts("pass_rate", data, against=["previous"], tolerance=0.05) == ["fail"]
 
 
+def test_no_tolerance_is_zero_and_not_minus_zero() -> None:
+    data = measured(delta("previous", 0.1, 0.0, 0.2), round=2)
+    (decision,) = gate("pass_rate", against=["previous"]).decide(data)
+    assert decision.threshold is not None
+    assert math.copysign(1, decision.threshold) == 1
+    assert "must not lie below 0 beyond noise" in decision.reason
+
+
 def test_against_both_models_and_once_where_they_are_one() -> None:
     data = measured(delta("previous", 0.1, -0.1, 0.3, 0.3), delta("m0", -0.2, -0.3, -0.1), round=2)
     assert verdicts("pass_rate", data) == ["pass", "fail"]

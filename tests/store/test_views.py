@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from selfalign.store.store import Store
-from selfalign.types import Ranking, UnaryLabel
+from selfalign.types import Event, Ranking, UnaryLabel
 from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
 
 
@@ -34,6 +36,10 @@ def told(store: Store) -> Store:
     store.insert([judgement("held", "h1-1", judge="verifier", score=1.0)])
     store.insert([pair("pair1", "p1a", "p1b", "p1", chosen_score=4.0, rejected_score=1.0, margin=3.0)])
     store.insert([event("e2", subject_id="p2", message="all tied"), event("e1", subject_id="p1", message="stale")])
+    store.insert([ruling("judge_accuracy", "fail", "stop", 0), ruling("pass_rate", "pass", None, 0)])
+    store.insert(
+        [ruling("length", "fail", "continue"), ruling("pass_rate", "pass"), ruling("figure", "not_applicable")]
+    )
     store.insert([checkpoint()])
     store.insert(
         [
@@ -44,6 +50,16 @@ def told(store: Store) -> Store:
             evaluation("pass_rate_delta_vs_m0", 0.1, low=-0.02, high=0.2),
             evaluation("pass_rate_delta_vs_previous", 0.11, low=-0.01, high=0.21),
             evaluation("mean_length_tokens", 42.0),
+            evaluation("mean_length_tokens", 28.0, round=0),
+            evaluation("judge_pairwise_accuracy", 0.7, low=0.6, high=0.8, split="gold_test"),
+            evaluation("judge_pairwise_accuracy", 0.9, low=0.85, high=0.95, split="gold_calibrate"),
+            evaluation("judge_pairwise_accuracy", 0.95, split="gold_test/verifier-0123abcd"),
+            evaluation("judge_pairwise_accuracy", 0.4, split="gold_calibrate", round=0),
+            evaluation("win_rate_vs_previous", 0.55, low=0.45, high=0.65),
+            evaluation("win_rate_vs_m0", 0.6, low=0.5, high=0.7),
+            evaluation("judge_drift", 0.02, low=-0.1, high=0.14),
+            evaluation("plain_text_nll", 3.0, split="plain_text", low=2.9, high=3.1),
+            evaluation("plain_text_nll_delta_vs_m0", 0.05, split="plain_text", low=0.01, high=0.09),
             evaluation("distinct_2", 0.8),
             evaluation("log_ratio_vs_m0", 1.5),
             evaluation("chosen_displacement", -0.5, split="train"),
@@ -57,6 +73,12 @@ def told(store: Store) -> Store:
             "(1, 'generate', 'f', 'done', 1, now()::timestamp, 2.5), (1, 'judge', 'f', 'done', 1, now()::timestamp, 1.5)"
         )
     return store
+
+
+def ruling(rule: str, verdict: str, done: str | None = None, round: int = 1) -> Event:
+    """A gate's decision as the stage writes it."""
+    detail = json.dumps({"rule": rule, "verdict": verdict, "done": done})
+    return event(f"g-{round}-{rule}", round=round, stage="gate", kind="gate", subject_id=rule, detail=detail)
 
 
 def rows(store: Store, sql: str) -> Sequence[dict[str, Any]]:
@@ -75,12 +97,39 @@ def test_round_summary(told: Store) -> None:
         "instruction_pass_rate_strict": 0.55,
         "delta_vs_m0": 0.1, "delta_vs_m0_low": -0.02, "delta_vs_m0_high": 0.2,
         "delta_vs_previous": 0.11, "delta_vs_previous_low": -0.01, "delta_vs_previous_high": 0.21,
-        "mean_length": 42.0, "distinct_2": 0.8, "log_ratio_to_m0": 1.5,
+        "judge_accuracy": 0.7, "judge_accuracy_low": 0.6, "judge_accuracy_high": 0.8,
+        "win_rate_vs_previous": 0.55, "win_rate_vs_previous_low": 0.45, "win_rate_vs_previous_high": 0.65,
+        "win_rate_vs_m0": 0.6, "win_rate_vs_m0_low": 0.5, "win_rate_vs_m0_high": 0.7,
+        "mean_length": 42.0, "length_ratio_to_m0": 1.5, "distinct_2": 0.8, "log_ratio_to_m0": 1.5,
+        "judge_drift": 0.02, "judge_drift_low": -0.1, "judge_drift_high": 0.14,
+        "plain_text_nll": 3.0, "plain_text_perplexity": pytest.approx(math.exp(3)), "plain_text_nll_delta_vs_m0": 0.05,
+        "plain_text_nll_delta_vs_m0_low": 0.01, "plain_text_nll_delta_vs_m0_high": 0.09,
+        "gate": "continue", "gate_failed": "length",
         "chosen_displacement": -0.5, "rejected_displacement": -2.5, "train_loss_final": 0.6, "seconds": 4.0,
     }  # fmt: skip
     assert (zero["model"], zero["weights_hash"], zero["pass_rate_strict"], zero["prompts"]) == ("M0", "w0", 0.4, 0)
+    assert (zero["judge_accuracy"], zero["length_ratio_to_m0"], zero["gate"]) == (0.4, 1.0, "stop")
+    assert two["gate"] is two["gate_failed"] is two["judge_accuracy"] is None
     assert (two["model"], two["weights_hash"], two["pairs"], two["pair_yield"]) == ("M2", None, 0, None)
     assert two["pass_rate_strict"] is two["seconds"] is two["train_loss_final"] is None
+
+
+@pytest.mark.parametrize(
+    ("said", "gate", "failed"),
+    [
+        ([("a", "pass", None), ("b", "not_applicable", None)], "pass", None),
+        ([("a", "not_applicable", None)], "not_applicable", None),
+        ([("b", "fail", "continue"), ("a", "fail", "ask"), ("c", "pass", None)], "ask", "a, b"),
+        ([("a", "fail", "ask"), ("b", "fail", "stop")], "stop", "a, b"),
+        ([("a", "fail", "roll_back"), ("b", "fail", "stop")], "roll_back", "a, b"),
+    ],
+)
+def test_the_gate_of_a_round_is_the_strongest_thing_that_was_done(
+    store: Store, said: list[tuple[str, str, str | None]], gate: str, failed: str | None
+) -> None:
+    store.put_round(1, status="running")
+    store.insert([ruling(*one) for one in said])
+    assert rows(store, "select gate, gate_failed from round_summary") == [{"gate": gate, "gate_failed": failed}]
 
 
 def test_pair_text(told: Store) -> None:

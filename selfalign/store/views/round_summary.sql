@@ -1,5 +1,6 @@
--- One row a round: what went in, what came out, and how good M_t is on held-out prompts.
--- Figures that were not measured are NULL. Counts are of training rows only.
+-- One row a round: what went in, what came out, how good M_t and its judge are, and what the gates said.
+-- Figures that were not measured are NULL. Counts are of training rows only. _low and _high bound a 95 % interval.
+-- What each column is, and in which unit: docs/queries.md.
 CREATE OR REPLACE VIEW round_summary AS
 WITH
 prompt_figures AS (
@@ -59,6 +60,64 @@ held_out AS (
     WHERE split = 'held_out'
     GROUP BY round
 ),
+compared AS (
+    SELECT
+        round,
+        max(value) FILTER (WHERE metric = 'win_rate_vs_previous') AS win_rate_vs_previous,
+        max(low) FILTER (WHERE metric = 'win_rate_vs_previous') AS win_rate_vs_previous_low,
+        max(high) FILTER (WHERE metric = 'win_rate_vs_previous') AS win_rate_vs_previous_high,
+        max(value) FILTER (WHERE metric = 'win_rate_vs_m0') AS win_rate_vs_m0,
+        max(low) FILTER (WHERE metric = 'win_rate_vs_m0') AS win_rate_vs_m0_low,
+        max(high) FILTER (WHERE metric = 'win_rate_vs_m0') AS win_rate_vs_m0_high,
+        max(value) FILTER (WHERE metric = 'judge_drift') AS judge_drift,
+        max(low) FILTER (WHERE metric = 'judge_drift') AS judge_drift_low,
+        max(high) FILTER (WHERE metric = 'judge_drift') AS judge_drift_high
+    FROM evaluations
+    WHERE split = 'held_out'
+    GROUP BY round
+),
+capability AS (
+    SELECT
+        round,
+        max(value) FILTER (WHERE metric = 'plain_text_nll') AS plain_text_nll,
+        max(value) FILTER (WHERE metric = 'plain_text_nll_delta_vs_m0') AS plain_text_nll_delta_vs_m0,
+        max(low) FILTER (WHERE metric = 'plain_text_nll_delta_vs_m0') AS plain_text_nll_delta_vs_m0_low,
+        max(high) FILTER (WHERE metric = 'plain_text_nll_delta_vs_m0') AS plain_text_nll_delta_vs_m0_high
+    FROM evaluations
+    WHERE split = 'plain_text'
+    GROUP BY round
+),
+judge_accuracy AS (
+    -- The run's own judge; members of it, and what `selfalign calibrate` measures, have splits of their own.
+    SELECT round, value, low, high
+    FROM evaluations
+    WHERE metric = 'judge_pairwise_accuracy' AND split IN ('gold_test', 'gold_calibrate')
+    QUALIFY row_number() OVER (PARTITION BY round ORDER BY split DESC) = 1
+),
+gates AS (
+    SELECT
+        round,
+        -- The strongest of what failed rules asked for; the order is that of selfalign/gates/rules.py.
+        CASE
+            WHEN bool_or(done = 'roll_back') THEN 'roll_back'
+            WHEN bool_or(done = 'stop') THEN 'stop'
+            WHEN bool_or(done = 'ask') THEN 'ask'
+            WHEN bool_or(done = 'continue') THEN 'continue'
+            WHEN bool_or(verdict = 'pass') THEN 'pass'
+            ELSE 'not_applicable'
+        END AS gate,
+        string_agg(DISTINCT rule, ', ' ORDER BY rule) FILTER (WHERE verdict = 'fail') AS gate_failed
+    FROM (
+        SELECT
+            round,
+            json_extract_string(detail, '$.rule') AS rule,
+            json_extract_string(detail, '$.verdict') AS verdict,
+            json_extract_string(detail, '$.done') AS done
+        FROM events
+        WHERE kind = 'gate'
+    )
+    GROUP BY round
+),
 training AS (
     SELECT
         round,
@@ -89,6 +148,9 @@ SELECT
     coalesce(label_figures.desirable_labels, 0) AS desirable_labels,
     coalesce(ranking_figures.rankings, 0) AS rankings,
     ranking_figures.mean_ranking_size,
+    judge_accuracy.value AS judge_accuracy,
+    judge_accuracy.low AS judge_accuracy_low,
+    judge_accuracy.high AS judge_accuracy_high,
     held_out.pass_rate_strict,
     held_out.pass_rate_strict_low,
     held_out.pass_rate_strict_high,
@@ -99,12 +161,29 @@ SELECT
     held_out.delta_vs_previous,
     held_out.delta_vs_previous_low,
     held_out.delta_vs_previous_high,
+    compared.win_rate_vs_previous,
+    compared.win_rate_vs_previous_low,
+    compared.win_rate_vs_previous_high,
+    compared.win_rate_vs_m0,
+    compared.win_rate_vs_m0_low,
+    compared.win_rate_vs_m0_high,
     held_out.mean_length,
+    held_out.mean_length / nullif((SELECT mean_length FROM held_out WHERE round = 0), 0) AS length_ratio_to_m0,
     held_out.distinct_2,
     held_out.log_ratio_to_m0,
+    compared.judge_drift,
+    compared.judge_drift_low,
+    compared.judge_drift_high,
+    capability.plain_text_nll,
+    exp(capability.plain_text_nll) AS plain_text_perplexity,
+    capability.plain_text_nll_delta_vs_m0,
+    capability.plain_text_nll_delta_vs_m0_low,
+    capability.plain_text_nll_delta_vs_m0_high,
     training.chosen_displacement,
     training.rejected_displacement,
     training.train_loss_final,
+    gates.gate,
+    gates.gate_failed,
     durations.seconds
 FROM rounds AS r
 LEFT JOIN prompt_figures ON prompt_figures.round = r.round
@@ -114,5 +193,9 @@ LEFT JOIN pair_figures ON pair_figures.round = r.round
 LEFT JOIN label_figures ON label_figures.round = r.round
 LEFT JOIN ranking_figures ON ranking_figures.round = r.round
 LEFT JOIN held_out ON held_out.round = r.round
+LEFT JOIN compared ON compared.round = r.round
+LEFT JOIN capability ON capability.round = r.round
+LEFT JOIN judge_accuracy ON judge_accuracy.round = r.round
+LEFT JOIN gates ON gates.round = r.round
 LEFT JOIN training ON training.round = r.round
 LEFT JOIN durations ON durations.round = r.round;

@@ -84,6 +84,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "judge": [("judgements", train)],
         "pair": [("pairs", "true"), ("unary_labels", "true"), ("selections", "true")],
         "lessons": [("lessons", "true")],
+        "meta_judge": [("meta_judgements", "true"), ("judgement_pairs", "true")],
         "train": [("checkpoints", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],

@@ -31,7 +31,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
     if get_origin(hint) is tuple:
         return st.lists(_VALUES[get_args(hint)[0]], max_size=4).map(tuple)
     if get_args(hint):
-        return st.one_of([_VALUES[member] for member in get_args(hint)])
+        return st.one_of([strategy(member) for member in get_args(hint)])
     return _VALUES[hint]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from selfalign.config import NO_ROWS
 from selfalign.errors import WeightsMismatch
-from selfalign.rounds import fingerprint, places, takes
+from selfalign.rounds import EXAMPLES, STAGES, fingerprint, places, takes
 from selfalign.stages.context import RunContext
 from selfalign.store.branches import Place, in_words
 
@@ -36,17 +36,28 @@ def _stale_stages(context: RunContext) -> list[Place]:
     _same_initial_model(context)
     rows = context.store.query("select round, frozen and status = 'done' as frozen from rounds").to_pylist()
     frozen = {row["round"] for row in rows if row["frozen"]}
+    planned = set(places(context.config, max(round for round, _ in made)))
+    # Stages that today's config leaves out (evaluate.log_ratio: false) stay: nothing depends on them. Not so those
+    # whose rows are trained on.
+    looked_at = [place for place in made if place[0] not in frozen and (place in planned or place[1] in EXAMPLES)]
     stale: set[Place] = set()
     found = []
-    for place in places(context.config, max(round for round, _ in made)):
-        if place not in made or place[0] in frozen:
-            continue
-        # In this order: a fingerprint can only be taken where what the stage works on stands.
-        if stale & set(takes(*place)) or fingerprint(context, *place) != made[place]:
+    for place in sorted(looked_at, key=lambda place: (place[0], STAGES.index(place[1]))):
+        # In this order: a fingerprint can only be taken where what the stage works on stands, and is there at all.
+        if (
+            place not in planned
+            or _rests_on(place, stale, planned - made.keys())
+            or fingerprint(context, *place) != made[place]
+        ):
             stale.add(place)
             found.append(place)
-    # Stages that today's config leaves out (evaluate.log_ratio: false) stay: nothing depends on them.
     return found
+
+
+def _rests_on(place: Place, stale: set[Place], not_made: set[Place]) -> bool:
+    """Whether ``place`` works on a stage that does not stand, or on one of its own round that is yet to be made."""
+    inputs = set(takes(*place))
+    return bool(inputs & stale) or any(needed[0] == place[0] for needed in inputs & not_made)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

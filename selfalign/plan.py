@@ -17,7 +17,7 @@ from selfalign.disk.estimate import Need, needs, shortage
 from selfalign.preflight import Preflight, check
 from selfalign.progress import Silent
 from selfalign.space import free_bytes, shown
-from selfalign.stages import calibrate
+from selfalign.stages import calibrate, meta_judge
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import needs_engine, needs_model
 from selfalign.store.store import Store
@@ -129,13 +129,30 @@ def _round(config: RunConfig, context: RunContext, found: Preflight, rate: float
     pairs = config.prompts.per_round
     trained = pairs * 2 * (found.mean_prompt_tokens + answer)
     epochs = getattr(config.train, "epochs", 1.0)
-    return [
+    rows = [
         _row("generate", candidates, candidates * answer, _seconds(candidates * answer, found, rate, 2, _DECODE_SHARE)),
         _row("judge", candidates, judged, _seconds(judged, found, rate, 2, _READ_SHARE)),
         _row("pair (at most)", pairs, 0, 0),
         # 6 a trained token, and 2 + 2 for the reference and the figures after training.
         _row("train", pairs, trained * epochs, _seconds(trained, found, rate, 6 * epochs + 4, _TRAIN_SHARE)),
     ]
+    if any(config.meta_judges(round) for round in range(1, config.rounds + 1)):
+        rows.insert(-1, _meta(config, context, found, rate))
+    return rows
+
+
+def _meta(config: RunConfig, context: RunContext, found: Preflight, rate: float) -> dict[str, Any]:
+    """Every two judgements of a candidate in both orders."""
+    settings, candidates = config.meta, config.prompts.per_round * config.generate.candidates
+    written = [judge.written for judge in meta_judge.writing_judges(context, 1)]
+    comparisons = min(candidates, settings.candidates) * sum(n * (n - 1) for n in written)
+    text = settings.max_tokens * _MEAN_ANSWER_SHARE
+    answer = config.generate.max_tokens * _MEAN_ANSWER_SHARE
+    read = comparisons * (found.mean_prompt_tokens + answer + 2 * text)
+    seconds = _seconds(read, found, rate, 2, _READ_SHARE)
+    if settings.mode == "text":
+        seconds += _seconds(comparisons * text, found, rate, 2, _DECODE_SHARE) - _PROCESS_SECONDS
+    return _row("meta_judge (at most)", comparisons, read, seconds)
 
 
 def _row(stage: str, rows: int, tokens: float, seconds: float) -> dict[str, Any]:

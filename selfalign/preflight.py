@@ -13,7 +13,7 @@ from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.registry import find
-from selfalign.stages import calibrate
+from selfalign.stages import calibrate, meta_judge
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import messages_for
 from selfalign.stages.judge import build_judge
@@ -48,6 +48,8 @@ def check(context: RunContext) -> Preflight:
     if config.teach.rounds:
         teachable(context, 1)
         teach_items(context)
+    if config.meta.enabled:
+        meta_judge.check(context)
     if calibrate.enabled(config):
         calibrate.run_items(context)
     path = resolve_model(config.model)

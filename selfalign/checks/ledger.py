@@ -14,6 +14,7 @@ _MADE = {
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
     "pair": ("pairs", "pair_id", "true"),
     "lessons": ("lessons", "lesson_id", "true"),
+    "meta_judge": ("judgement_pairs", "pair_id", "true"),
     "train": ("checkpoints", "checkpoint_id", "true"),
 }
 #: The attempt that counts for a stage is the one started last.
@@ -90,7 +91,11 @@ def _count_rule(stage: str, made: str, wrong: str = "<>") -> Rule:
 
 def _unknown() -> Iterator[Rule]:
     """Rows of a round or stage that was never started."""
-    made = [*_MADE.items(), ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL"))]
+    made = [
+        *_MADE.items(),
+        ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL")),
+        ("meta_judge", ("meta_judgements", "meta_id", "true")),
+    ]
     for stage, (table, identity, condition) in made:
         yield Rule(
             "unknown_stage", table,

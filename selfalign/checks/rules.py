@@ -14,7 +14,7 @@ _USES_ALL = "('dpo', 'sft')"
 
 def rules(query: Query) -> list[Finding]:
     """Scores, margins and counts that their own sources contradict."""
-    return broken(query, [*_margins(), *_scores(), *_votes(), *_examples()])
+    return broken(query, [*_margins(), *_of_judgements(), *_scores(), *_votes(), *_examples()])
 
 
 def _margins() -> Iterator[Rule]:
@@ -32,6 +32,28 @@ def _margins() -> Iterator[Rule]:
         "SELECT pair_id AS row_id, round, NULL AS place, 'chosen and rejected are both ' || chosen_id AS what "
         "FROM pairs WHERE chosen_id = rejected_id",
     )  # fmt: skip
+
+
+def _of_judgements() -> Iterator[Rule]:
+    yield Rule(
+        "margin", "judgement_pairs",
+        "SELECT pair_id AS row_id, round, NULL AS place, 'margin ' || margin || ' is not ' || chosen_elo || ' - ' || "
+        "rejected_elo || ' above 0' AS what FROM judgement_pairs "
+        "WHERE NOT (margin > 0 AND abs(margin - (chosen_elo - rejected_elo)) <= 1e-9 * greatest(1.0, abs(chosen_elo)))",
+    )  # fmt: skip
+    yield Rule(
+        "winner", "meta_judgements",
+        "SELECT meta_id AS row_id, round, NULL AS place, 'winner ' || winner || ' where first is better with probability ' "
+        "|| p_first AS what FROM meta_judgements WHERE (winner = 'first') <> (p_first > 0.5) OR p_first NOT BETWEEN 0 AND 1",
+    )  # fmt: skip
+    for table, identity, one, other in (
+        ("judgement_pairs", "pair_id", "chosen_id", "rejected_id"), ("meta_judgements", "meta_id", "first_id", "second_id")
+    ):  # fmt: skip
+        yield Rule(
+            "same_judgement_twice", table,
+            f"SELECT {identity} AS row_id, round, NULL AS place, '{one} and {other} are both ' || {one} AS what "
+            f"FROM {table} WHERE {one} = {other}",
+        )  # fmt: skip
 
 
 def _scores() -> Iterator[Rule]:
@@ -77,7 +99,8 @@ def _examples() -> Iterator[Rule]:
     yield Rule(
         "n_examples", "checkpoints",
         "WITH made AS (SELECT round, count(*) AS n FROM "
-        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons) GROUP BY round) "
+        "(SELECT round FROM pairs UNION ALL SELECT round FROM lessons UNION ALL SELECT round FROM judgement_pairs) "
+        "GROUP BY round) "
         "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
         "'was trained on ' || k.n_examples || ' examples, the round has ' || coalesce(m.n, 0) || ' pairs or lessons' AS what "
         "FROM checkpoints k LEFT JOIN made m USING (round) "

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from selfalign.config import Settings
 from selfalign.errors import EmptyStage
 from selfalign.failpoints import reach
 from selfalign.identity import content_id
@@ -52,6 +53,14 @@ def without_model(context: RunContext, round: int, settings: Any) -> Judge:
         settings, JudgeContext(None, context.config.seed, round, context.templates())
     )
     return judge
+
+
+def with_parts(settings: Any) -> list[Any]:
+    """``settings`` of a judge, then of those it is made of: its ``members`` (their ``judge``), or its ``judge``."""
+    inner = [getattr(member, "judge", None) for member in getattr(settings, "members", ())]
+    parts = [*inner, getattr(settings, "judge", None)]
+    own = [part for part in parts if isinstance(part, Settings) and hasattr(part, "id")]
+    return [settings, *(found for part in own for found in with_parts(part))]
 
 
 def needs_engine(context: RunContext, round: int) -> bool:

@@ -1,4 +1,7 @@
-"""Stage ``train``: M_{t-1} and the round's pairs or lessons become M_t, published as a durable folder."""
+"""Stage ``train``: M_{t-1} and the round's pairs (of answers and of judgements) or lessons become M_t.
+
+M_t is published as a durable folder.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,27 @@ from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
 from selfalign.training.checkpoints import publish
-from selfalign.types import Candidate, Checkpoint, CompletionExample, Lesson, Pair, PairExample, Prompt
+from selfalign.types import (
+    Candidate,
+    Checkpoint,
+    CompletionExample,
+    Judgement,
+    JudgementPair,
+    Lesson,
+    Pair,
+    PairExample,
+    Prompt,
+)
 from selfalign.workspace import MANIFEST, made_by
 
 #: Stage that makes examples -> the rows it makes.
-_EXAMPLES: Mapping[str, type[Any]] = {"pair": Pair, "lessons": Lesson}
+_EXAMPLES: Mapping[str, type[Any]] = {"pair": Pair, "meta_judge": JudgementPair, "lessons": Lesson}
 
 
 def fingerprint(context: RunContext, round: int) -> str:
     settings = context.config.trainer(round)
     return content_id(
-        "train", upstream(context, round, _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
+        "train", *(upstream(context, round, stage) for stage in _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
         context.weights(round - 1).weights_hash, context.weights(reference_round(context, round)).weights_hash,
     )  # fmt: skip
 
@@ -46,10 +59,10 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     collect(folder, context)
     final = context.workspace.checkpoint_folder(round, fingerprint)
     made = _takes(context, round)
-    examples: Sequence[Pair | Lesson] = context.store.rows(_EXAMPLES[made], "round = ?", (round,))
+    examples = [row for stage in made for row in context.store.rows(_EXAMPLES[stage], "round = ?", (round,))]
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
         if not examples:
-            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made}' made nothing")
+            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
         spec = {
             "kind": "train",
@@ -65,7 +78,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "final": str(final.resolve()),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
-        inputs = {"lessons": examples} if made == "lessons" else _pair_inputs(context, round)
+        inputs = {"lessons": examples} if made == ["lessons"] else _pair_inputs(context, round)
         supervise(folder, spec, inputs, context=context, label=f"round {round} train")
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
@@ -82,19 +95,28 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     return StageOutcome(len(examples), 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
 
 
-def _takes(context: RunContext, round: int) -> str:
-    """The stage that made what the round trains on."""
-    return "lessons" if context.config.teaches(round) else "pair"
+def _takes(context: RunContext, round: int) -> list[str]:
+    """The stages that made what the round trains on."""
+    if context.config.teaches(round):
+        return ["lessons"]
+    return ["pair", "meta_judge"] if context.config.meta_judges(round) else ["pair"]
 
 
 def _pair_inputs(context: RunContext, round: int) -> dict[str, Sequence[Any]]:
     pairs = context.store.rows(Pair, "round = ?", (round,))
-    wanted = {p.chosen_id for p in pairs} | {p.rejected_id for p in pairs}
+    of_judgements = (
+        context.store.rows(JudgementPair, "round = ?", (round,)) if context.config.meta_judges(round) else []
+    )
+    wanted = {side for pair in pairs for side in (pair.chosen_id, pair.rejected_id)}
+    wanted_judgements = {side for pair in of_judgements for side in (pair.chosen_id, pair.rejected_id)}
     candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+    judgements = context.store.rows(Judgement, "round = ?", (round,)) if of_judgements else []
     return {
         "pairs": pairs,
         "candidates": [c for c in candidates if c.candidate_id in wanted],
         "prompts": context.store.rows(Prompt, "round = ? and split = 'train'", (round,)),
+        "judgement_pairs": of_judgements,
+        "judgements": [j for j in judgements if j.judgement_id in wanted_judgements],
     }
 
 
@@ -179,7 +201,10 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
 def _examples(
     folder: JobFolder, spec: Mapping[str, Any], parent: Path
 ) -> tuple[list[PairExample], list[CompletionExample]]:
-    """Token ids as the policy sampled them; the end token only where the policy ended by itself."""
+    """Answers as the policy sampled them, as token ids; judgements, of which the text is kept, are tokenized.
+
+    The end token stands only where the policy ended by itself.
+    """
     from transformers import AutoTokenizer
 
     from selfalign.engines.chat import encode_chat
@@ -187,18 +212,35 @@ def _examples(
     tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True, trust_remote_code=False)
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = {c.candidate_id: c for c in folder.rows("candidates", Candidate)}
+    judgements = {j.judgement_id: j for j in folder.rows("judgements", Judgement)}
+
+    def tokens(text: str, ends: bool) -> tuple[int, ...]:
+        end = [tokenizer.eos_token_id] if ends else []
+        return (*tokenizer(text, add_special_tokens=False)["input_ids"], *end)
 
     pairs: list[PairExample] = []
     completions: list[CompletionExample] = []
-    ordered: Sequence[Pair] = sorted(folder.rows("pairs", Pair), key=lambda p: p.pair_id)
-    for pair in ordered:
-        prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
-        chosen, rejected = candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids
+
+    def add(
+        pair: Pair | JudgementPair, prompt_ids: tuple[int, ...], chosen: tuple[int, ...], rejected: tuple[int, ...]
+    ) -> None:
         pairs.append(PairExample(pair.pair_id, prompt_ids, chosen, rejected, pair.margin, pair.weight))
         completions.append(CompletionExample(pair.chosen_id, prompt_ids, chosen, pair.weight))
+
+    of_answers: Sequence[Pair] = sorted(folder.rows("pairs", Pair), key=lambda p: p.pair_id)
+    for pair in of_answers:
+        prompt_ids = encode_chat(tokenizer, messages_for(prompts[pair.prompt_id].text, spec["system_prompt"]))
+        add(pair, prompt_ids, candidates[pair.chosen_id].sampled_ids, candidates[pair.rejected_id].sampled_ids)
+    of_judgements: Sequence[JudgementPair] = sorted(
+        folder.rows("judgement_pairs", JudgementPair), key=lambda p: p.pair_id
+    )
+    for judged in of_judgements:
+        sides = (judgements[name] for name in (judged.chosen_id, judged.rejected_id))
+        chosen, rejected = (tokens(side.raw, json.loads(side.detail).get("finish_reason") == "stop") for side in sides)
+        add(judged, encode_chat(tokenizer, json.loads(judged.messages)), chosen, rejected)
     for lesson in sorted(folder.rows("lessons", Lesson), key=lambda lesson: lesson.lesson_id):
         prompt_ids = encode_chat(tokenizer, json.loads(lesson.messages), lesson.answer_prefix)
-        answer = tokenizer(lesson.answer, add_special_tokens=False)["input_ids"]
-        end = [tokenizer.eos_token_id] if lesson.ends else []
-        completions.append(CompletionExample(lesson.lesson_id, prompt_ids, (*answer, *end), lesson.weight))
+        completions.append(
+            CompletionExample(lesson.lesson_id, prompt_ids, tokens(lesson.answer, lesson.ends), lesson.weight)
+        )
     return pairs, completions

@@ -192,9 +192,10 @@ def _stored(context: RunContext, round: int) -> list[MetaJudgement]:
     return context.store.rows(MetaJudgement, "round = ?", (round,))
 
 
-def _trained_length(context: RunContext, round: int) -> int:
-    """Tokens that a training example of ``round`` may have."""
-    return int(context.config.trainer(round).max_length)
+def _trained_length(context: RunContext, round: int) -> int | None:
+    """Tokens that a training example of ``round`` may have; None where the trainer's settings set no limit."""
+    found: int | None = getattr(context.config.trainer(round), "max_length", None)
+    return found
 
 
 def _counts(outcomes: Mapping[str, int]) -> str:
@@ -213,7 +214,7 @@ def work(folder: JobFolder) -> None:
     # Planned over all questions, also on resume, so that a batch always has the same members.
     asked = questions(_compared(folder, spec))
     done = set(spec["done"])
-    length = min(spec["trained_length"], engine.context_length)
+    length = min(spec["trained_length"] or engine.context_length, engine.context_length)
     finished = 0
     for number, batch in enumerate(judge.plan(engine, asked)):
         members = [asked[i] for i in batch]

@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
+from selfalign.changes import stale_stages
 from selfalign.config import load_config
-from selfalign.errors import StageDied
+from selfalign.errors import ConfigError, PromptFileError, StageDied
 from selfalign.failpoints import VARIABLE
 from selfalign.judges.meta_judge import questions
+from selfalign.preflight import check
 from selfalign.progress import Silent
 from selfalign.rounds import begin_round, end_round, run_round_stage, stages_of
-from selfalign.session import session
+from selfalign.session import held, session
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec
 from selfalign.stages.loading import load_engine
 from selfalign.stages.meta_judge import compared_candidates, meta_judge
+from selfalign.stages.set_aside import go_back
 from selfalign.store.store import Store
+from selfalign.workspace import Workspace
 from tests.docs.test_meta import QUERIES
 from tests.e2e.project import Project
 from tests.e2e.test_calibrate import findings, table
@@ -105,21 +109,16 @@ def test_judgements_are_compared_and_trained_on(tmp_path: Path, monkeypatch: pyt
 
     # Without it the round's training no longer stands; with it again all is taken back, and nothing is made twice.
     ledger = project.sql(LEDGER)
-    said: list[str] = []
-
-    def ask(what: str) -> str:
-        said.append(what)
-        return "branch"
-
-    with session(load_config(Path("run.yaml"), ["meta.enabled=false"]), Silent(), on_change="ask", ask=ask):
+    workspace, without = Workspace(project.workspace), load_config(Path("run.yaml"), ["meta.enabled=false"])
+    with held(workspace, without, Silent()) as context:
+        stale = stale_stages(context)
+        assert stale == [(1, "meta_judge"), (1, "train"), (1, "answer"), (1, "evaluate")]
+        go_back(context, stale, "config", "without meta")
         assert table(project, "meta_judgements") == table(project, "judgement_pairs") == []
-    assert "meta.enabled true -> false" in said[0] and "round 1 meta_judge, train" in said[0]
-    assert project.sql("select stage from stages where round = 1 and stage in ('pair', 'meta_judge', 'train')") == [
-        {"stage": "pair"}
-    ]
     kept = project.sql("select * exclude (branch, of_stage) from archived_judgement_pairs order by all")
     assert kept == pairs
-    with session(settings, Silent(), on_change="branch") as context:
+    with held(workspace, settings, Silent()) as context:
+        assert stale_stages(context) == []
         go_through(context)
     assert project.sql(LEDGER) == ledger, "taken back, not made again"
     assert made(project) == first
@@ -150,13 +149,18 @@ def _every_two_in_both_orders(project: Project, rows: list[dict[str, Any]]) -> N
         assert orders == set(itertools.permutations(ids, 2)) and len(ids) == 3
 
 
-def test_a_judge_that_writes_nothing_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_judge_that_writes_nothing_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = make(tmp_path)
-    for change, said in (
-        ("judge=rubric_logits", "does not write at least two judgements"),
-        ("judge={id: critique, critiques: 1}", "does not write at least two judgements"),
-        ("meta.rubric=judges/additive", "must be of kind 'meta_judge'"),
+    monkeypatch.chdir(project.folder)
+    for change, error, said in (
+        ("judge=rubric_logits", ConfigError, "does not write at least two judgements"),
+        ("judge={id: critique, critiques: 1}", ConfigError, "does not write at least two judgements"),
+        ("meta.rubric=judges/additive", PromptFileError, "must be of kind 'meta_judge'"),
     ):
-        refused = project.selfalign("run", "run.yaml", "--set", change)
-        assert refused.returncode == 2 and said in refused.stderr, refused.stderr
+        settings = load_config(Path("run.yaml"), [change])
+        context = RunContext(settings, Workspace(project.workspace), Store(project.workspace / "none"), Silent())
+        with pytest.raises(error, match=said):
+            check(context)
     assert not project.workspace.exists()

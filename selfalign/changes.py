@@ -11,7 +11,7 @@ from typing import Any
 
 from selfalign.config import NO_ROWS
 from selfalign.errors import WeightsMismatch
-from selfalign.rounds import fingerprint, in_order, places, takes
+from selfalign.rounds import EXAMPLES, fingerprint, in_order, places, takes
 from selfalign.stages.context import RunContext
 from selfalign.store.branches import Place, in_words
 
@@ -36,21 +36,29 @@ def _stale_stages(context: RunContext) -> list[Place]:
     _same_initial_model(context)
     rows = context.store.query("select round, frozen and status = 'done' as frozen from rounds").to_pylist()
     frozen = {row["round"] for row in rows if row["frozen"]}
-    stale: set[Place] = set()
     wanted = list(places(context.config, max(round for round, _ in made)))
+    not_made = set(wanted) - made.keys()
+    stale: set[Place] = set()
     for place in wanted:
         if place not in made or place[0] in frozen:
             continue
-        # In this order: a fingerprint can only be taken where what the stage works on stands.
-        if stale & set(takes(*place)) or fingerprint(context, *place) != made[place]:
+        # In this order: a fingerprint can only be taken where what the stage works on stands, and is there at all.
+        if _rests_on(place, stale, not_made) or fingerprint(context, *place) != made[place]:
             stale.add(place)
     left_out = in_order(place for place in made.keys() - set(wanted) if place[0] not in frozen)
     # Stages that today's config leaves out stay where only a gate looked at them (evaluate.log_ratio: false). They go
-    # where what was made of them is made without them (resample): their rows would tell of candidates left out.
+    # where their rows are trained on, and where what was made of them is made without them (resample): their rows would
+    # tell of candidates left out.
     for place in reversed(left_out):
-        if any(place in takes(*taker) for taker in stale if taker[1] != "gate"):
+        if place[1] in EXAMPLES or any(place in takes(*taker) for taker in stale if taker[1] != "gate"):
             stale.add(place)
     return in_order(stale)
+
+
+def _rests_on(place: Place, stale: set[Place], not_made: set[Place]) -> bool:
+    """Whether ``place`` works on a stage that does not stand, or on one of its own round that is yet to be made."""
+    inputs = set(takes(*place))
+    return bool(inputs & stale) or any(needed[0] == place[0] for needed in inputs & not_made)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

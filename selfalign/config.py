@@ -192,6 +192,38 @@ class TeachSettings(Settings):
         return self
 
 
+class MetaSettings(Settings):
+    """The model judges its own judgements, and rounds train on pairs of them together with pairs of answers.
+
+    Meta-Rewarding Language Models (arXiv 2407.19594). It needs a judge that writes several judgements of a candidate
+    (``rubric_votes``, ``critique``, ``reference`` in mode text), alone or inside another one.
+    """
+
+    enabled: bool = False
+    rounds: list[int] | None = Field(
+        None, description="which rounds, e.g. [1, 2]; by default all that train on answers"
+    )
+    rubric: str = Field("meta/judgements", min_length=1, description="name in prompts/, or path of a .j2 file")
+    mode: Literal["text", "logits"] = Field("text", description="written and parsed, or read from logits")
+    candidates: int = Field(64, ge=1, description="a round's candidates whose judgements are compared: most disputed")
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(256, ge=1)
+    min_mass: float = Field(0.0, ge=0, le=1, description="logits: less probability on the choices is a parse_error")
+    max_length_ratio: float | None = Field(
+        2.0, ge=1, description="no pair whose better judgement is more than so many times as long as the worse"
+    )
+    min_margin: float = Field(0.0, ge=0, description="no pair whose Elo scores are less apart, in natural units")
+    consistent_only: bool = Field(False, description="a comparison that turns round with the order counts for nothing")
+    max_share: float = Field(0.5, gt=0, lt=1, description="of a round's pairs, at most so many are of judgements")
+
+    @model_validator(mode="after")
+    def _can_train(self) -> MetaSettings:
+        if min(self.rounds or [1]) < 1:
+            raise ValueError("rounds: the first one that trains is round 1")
+        return self
+
+
 #: Settings that change no row, so that they may differ between starts.
 NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
 
@@ -218,6 +250,7 @@ class RunConfig(Settings):
     pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
     train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
     teach: TeachSettings = Field(default_factory=TeachSettings)
+    meta: MetaSettings = Field(default_factory=MetaSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
     gates: list[_plugin("gate")] = Field(  # type: ignore[valid-type]
@@ -260,6 +293,10 @@ class RunConfig(Settings):
     def teaches(self, round: int) -> bool:
         """Whether ``round`` teaches the judge."""
         return round in self.teach.rounds
+
+    def meta_judges(self, round: int) -> bool:
+        """Whether ``round`` also compares its judgements and trains on pairs of them."""
+        return self.meta.enabled and not self.teaches(round) and (self.meta.rounds is None or round in self.meta.rounds)
 
     def trainer(self, round: int) -> Any:
         """Settings of the trainer of ``round``."""

@@ -46,6 +46,7 @@ class Answer:
     """One judge's figures; ``member_of`` names the judge that it is a part of."""
 
     figures: JudgeFigures
+    split: GoldSplit
     round: int
     weights_hash: str
     member_of: str | None
@@ -54,7 +55,7 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         return as_json(
-            self.figures, self.fit, round=self.round, weights_hash=self.weights_hash, member_of=self.member_of,
+            self.figures, self.fit, split=self.split, round=self.round, weights_hash=self.weights_hash, member_of=self.member_of,
             seconds_a_judgement=self.seconds_a_judgement,
         )  # fmt: skip
 
@@ -85,7 +86,7 @@ def measure_judges(
         number = _round(context, round, of_run)
         answers: list[Answer] = []
         for settings in question.judges:
-            found = _measure(context, number, settings, items, fitting, question.fit_target)
+            found = _measure(context, number, settings, question.split, items, fitting, question.fit_target)
             if lasting:
                 # Never under the split of the round's own stage: that may be on fewer items, or on other ones.
                 for answer in found:
@@ -139,8 +140,8 @@ def _round(context: RunContext, round: int | None, of_run: bool) -> int:
 
 
 def _measure(
-    context: RunContext, round: int, settings: Any, items: Sequence[GoldItem], fitting: Sequence[GoldItem],
-    target: float | None,
+    context: RunContext, round: int, settings: Any, split: GoldSplit, items: Sequence[GoldItem],
+    fitting: Sequence[GoldItem], target: float | None,
 ) -> list[Answer]:  # fmt: skip
     judge = without_model(context, round, settings)
     weights = context.weights(round).weights_hash
@@ -158,7 +159,7 @@ def _measure(
     spent = calibrate.cost(context, round, judge.judge_hash)
     return [
         Answer(
-            figures, round, weights, None if figures is found[0] else judge.name, fits.get(figures.judge.judge_hash),
+            figures, split, round, weights, None if figures is found[0] else judge.name, fits.get(figures.judge.judge_hash),
             spent.seconds / spent.judgements if spent and figures is found[0] else None,
         )
         for figures in found

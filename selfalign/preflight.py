@@ -17,7 +17,7 @@ from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.protocols import Judge
 from selfalign.registry import find
-from selfalign.stages import calibrate
+from selfalign.stages import calibrate, meta_judge
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import contrasted, load_contrast, messages_for
 from selfalign.stages.demonstrations import answer_ids, with_answer
@@ -75,6 +75,8 @@ def check(context: RunContext) -> Preflight:
     if config.teach.rounds:
         teachable(context, 1)
         teach_items(context)
+    if config.meta.enabled:
+        meta_judge.check(context)
     if calibrate.enabled(config):
         calibrate.run_items(context)
     path = resolve_model(config.model)

@@ -138,6 +138,18 @@ class RemoteJudge(Protocol):
         ...
 
 
+@runtime_checkable
+class WritingJudge(Protocol):
+    """A judge whose model writes what ``Judgement.raw`` holds, so that it can be trained to write better ones."""
+
+    #: Judgements that it writes of each candidate.
+    written: int
+
+    def asks(self, item: JudgeItem) -> tuple[Message, ...]:
+        """What the model is shown before it writes a judgement of ``item``."""
+        ...
+
+
 class PromptSource(Protocol):
     """Yields prompts; deterministic. Rows come with round 0; the stage that uses them sets it."""
 

@@ -1,11 +1,12 @@
 """The only module that names every stage, their order, and what each depends on.
 
     round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate -> gate
-    round t   prompts -> generate -> judge [-> resample] -> pair -> train -> answer -> log_ratio [-> compare -> drift -> capability]
-              -> evaluate -> calibrate -> gate
+    round t   prompts -> generate -> judge [-> resample] -> pair [-> meta_judge] -> train -> answer -> log_ratio
+              [-> compare -> drift -> capability] -> evaluate -> calibrate -> gate
 
 Stages in brackets are left out unless the config asks for them, and ``judge`` where it names none. A round that
-teaches the judge has ``lessons`` in place of ``resample`` and ``pair``, and its candidates are only verified.
+teaches the judge has ``lessons`` in place of ``resample``, ``pair`` and ``meta_judge``, and its candidates are only
+verified.
 
 Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
@@ -32,6 +33,7 @@ from selfalign.stages import (
     judge,
     lessons,
     log_ratio,
+    meta_judge,
     pair,
     prompts,
     resample,
@@ -44,18 +46,24 @@ from selfalign.store.branches import Place
 from selfalign.store.store import Store
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "resample": resample, "pair": pair, "lessons": lessons, "train": train,
+    "prompts": prompts, "judge": judge, "resample": resample, "pair": pair, "meta_judge": meta_judge,
+    "lessons": lessons, "train": train,
     "log_ratio": log_ratio, "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate,
     "calibrate": calibrate, "gate": gate,
 }  # fmt: skip
-_HOLD_A_MODEL = ("generate", "judge", "train", "answer", "log_ratio", "compare", "drift", "capability", "calibrate")
+_HOLD_A_MODEL = (
+    "generate", "judge", "meta_judge", "train", "answer", "log_ratio", "compare", "drift", "capability", "calibrate",
+)  # fmt: skip
 
 
 #: Every stage there is, in the order in which a round runs them.
 STAGES = (
-    "prompts", "generate", "judge", "resample", "pair", "lessons", "train", "answer", "log_ratio", "compare", "drift",
+    "prompts", "generate", "judge", "resample", "pair", "meta_judge", "lessons", "train", "answer", "log_ratio",
+    "compare", "drift",
     "capability", "evaluate", "calibrate", "gate",
 )  # fmt: skip
+#: Those whose rows the round trains on.
+EXAMPLES = ("pair", "meta_judge", "lessons")
 #: Of these round 0 has those that measure M_0.
 _MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate", "gate")
 
@@ -67,7 +75,7 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     wanted = {
         "prompts": round == 0 or candidates, "generate": candidates,
         "judge": candidates and (teaches or config.judge is not None), "resample": config.resample and not teaches,
-        "pair": not teaches, "lessons": teaches,
+        "pair": not teaches, "meta_judge": config.meta_judges(round), "lessons": teaches,
         "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
         "capability": settings.capability, "calibrate": calibrate.enabled(config), "gate": config.gates,
     }  # fmt: skip
@@ -95,8 +103,9 @@ def takes(round: int, name: str) -> list[Place]:
         "judge": [(round, "generate"), *parent],
         "resample": [(round, "judge")],
         "pair": [(round, "generate"), (round, "judge"), (round, "resample")],
+        "meta_judge": [(round, "judge"), (round, "pair"), *parent],
         "lessons": [(round, "judge")],
-        "train": [(round, "pair"), (round, "lessons"), *parent],
+        "train": [(round, "pair"), (round, "meta_judge"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "compare": sorted({(0, "answer"), (round - 1, "answer"), (round, "answer")}),

@@ -51,7 +51,8 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, t
 class ScoreFormat(Settings):
     """How a score is found in an answer. ``pattern`` has a group for the number (``score``, or the first one).
 
-    A group named ``of`` is the scale that the answer claims ("4/5"); it must then equal ``max``.
+    A group named ``of`` is the scale that the answer claims ("4/5"); it must then equal ``max``, and so must a scale that
+    is named in common words beside the number ("4 out of 5", "(0-5): 4"), with or without such a group.
     """
 
     min: float

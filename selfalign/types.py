@@ -210,6 +210,55 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class MetaJudgement:
+    """Two judgements of one candidate by one judge, compared in one order: ``first_id`` was shown before ``second_id``.
+
+    ``meta_hash`` is that of everything but weights that the verdict depends on. ``winner`` and ``p_first``, the
+    probability that the first one is better (1 or 0 where a verdict was written), are None unless ``outcome`` is "ok";
+    ``raw`` is kept verbatim, and empty where the verdict is read from logits.
+    """
+
+    meta_id: str
+    round: int
+    candidate_id: str
+    judge: str
+    judge_hash: str
+    first_id: str
+    second_id: str
+    meta_hash: str
+    weights_hash: str
+    winner: Literal["first", "second"] | None
+    p_first: float | None
+    outcome: Outcome
+    raw: str
+    seed: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class JudgementPair:
+    """A preference pair for the judge: what it was shown, as a JSON list, and a better and a worse judgement.
+
+    Elo scores are in natural units, ``margin`` = chosen - rejected: the log-odds that chosen wins. ``n_verdicts``
+    counts the verdicts among all judgements of the candidate.
+    """
+
+    pair_id: str
+    round: int
+    candidate_id: str
+    judge: str
+    judge_hash: str
+    messages: str
+    chosen_id: str
+    rejected_id: str
+    chosen_elo: float
+    rejected_elo: float
+    margin: float
+    n_verdicts: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """M_t. ``path`` is relative to the workspace where the run owns it."""
 
@@ -266,6 +315,8 @@ TABLES: Mapping[type, str] = {
     UnaryLabel: "unary_labels",
     Ranking: "rankings",
     Lesson: "lessons",
+    MetaJudgement: "meta_judgements",
+    JudgementPair: "judgement_pairs",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
     Event: "events",
@@ -281,6 +332,8 @@ Row = (
     | UnaryLabel
     | Ranking
     | Lesson
+    | MetaJudgement
+    | JudgementPair
     | Checkpoint
     | Evaluation
     | Event

@@ -24,7 +24,7 @@ from selfalign.protocols import JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.rounds import stages_of
 from selfalign.sources.draw import draw
-from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons
+from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons, meta_judge
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import judge_settings, needs_model
 from selfalign.types import Candidate, JudgeItem, Lesson, Prompt, ScoredCandidate, ScoredGroup
@@ -135,6 +135,17 @@ def _made(context: RunContext) -> tuple[int, int]:
     return rows, {"pairs": 2, "labels": 1, "rankings": going_on}.get(makes, 1)
 
 
+def _meta_judge(context: RunContext, found: Preflight, round: int) -> StageWork:
+    """Every two judgements of a candidate in both orders; at most, as judgements without a score take no part."""
+    settings, candidates = context.config.meta, len(_drawn(context, found, round)) * context.config.generate.candidates
+    written = [judge.written for judge in meta_judge.writing_judges(context, round)]
+    comparisons = min(candidates, settings.candidates) * sum(n * (n - 1) for n in written)
+    text = settings.max_tokens * MEAN_ANSWER_SHARE
+    shown = found.mean_prompt_tokens + _mean_tokens(generate.training_candidates(context, round)) + 2 * text
+    sampled = comparisons * text if settings.mode == "text" else 0
+    return StageWork("meta_judge", comparisons, sampled=_int(sampled), read=_int(comparisons * shown), loads=1)
+
+
 def _lessons(context: RunContext, found: Preflight, round: int) -> StageWork:
     rows, _ = _taught(context, found, round)
     return StageWork("lessons", rows)
@@ -226,7 +237,7 @@ def _gate(context: RunContext, found: Preflight, round: int) -> StageWork:
 
 #: Stage -> what it has to do in a round.
 WORK: Mapping[str, Callable[[RunContext, Preflight, int], StageWork]] = {
-    "prompts": _prompts, "generate": _generate, "judge": _judge, "resample": _resample, "pair": _pair, "lessons": _lessons,
+    "prompts": _prompts, "generate": _generate, "judge": _judge, "resample": _resample, "pair": _pair, "meta_judge": _meta_judge, "lessons": _lessons,
     "train": _train, "answer": _answer, "log_ratio": _log_ratio, "compare": _compare, "drift": _drift, "capability": _capability,
     "evaluate": _evaluate, "calibrate": _calibrate, "gate": _gate,
 }  # fmt: skip

@@ -48,6 +48,12 @@ _RULES = (
         "FROM judgements j JOIN rounds r USING (round) "
         "WHERE j.weights_hash <> r.parent_hash AND json_extract_string(j.detail, '$.stage') IS NULL",
     ),
+    Rule(
+        "judged_by_other_weights", "meta_judgements",
+        "SELECT m.meta_id AS row_id, m.round, 'judge ' || m.judge AS place, 'was made by weights ' || "
+        "m.weights_hash || ', the round started from ' || r.parent_hash AS what "
+        "FROM meta_judgements m JOIN rounds r USING (round) WHERE m.weights_hash <> r.parent_hash",
+    ),
     # What measures a round (win rates, drift) is judged with M_0's weights or its own.
     Rule(
         "measured_by_other_weights", "judgements",

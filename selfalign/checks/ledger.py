@@ -14,6 +14,7 @@ _MADE = {
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
     "resample": ("selections", "selection_id", "true"),
     "lessons": ("lessons", "lesson_id", "true"),
+    "meta_judge": ("judgement_pairs", "pair_id", "true"),
     "train": ("checkpoints", "checkpoint_id", "true"),
 }
 #: (table, id) of what stage ``pair`` makes.
@@ -87,6 +88,7 @@ def _unknown() -> Iterator[Rule]:
         *_MADE.items(),
         *(("pair", (table, identity, "true")) for table, identity in _PAIRED),
         ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL")),
+        ("meta_judge", ("meta_judgements", "meta_id", "true")),
     ]
     for stage, (table, identity, condition) in made:
         yield Rule(

@@ -17,6 +17,13 @@ _CANDIDATE_COLUMNS = (
 )
 #: A ranking as one row a candidate.
 _ONE_A_CANDIDATE = "(SELECT * REPLACE (unnest(candidate_ids) AS candidate_ids) FROM rankings)"
+#: (table, its id, column that names a judgement); the rows are about a candidate and a judge themselves.
+_JUDGEMENT_COLUMNS = (
+    ("meta_judgements", "meta_id", "first_id"),
+    ("meta_judgements", "meta_id", "second_id"),
+    ("judgement_pairs", "pair_id", "chosen_id"),
+    ("judgement_pairs", "pair_id", "rejected_id"),
+)
 #: (table, its id, round of the prompt it belongs to, split of that prompt).
 _PROMPT_COLUMNS = (
     ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
@@ -29,7 +36,12 @@ _PROMPT_COLUMNS = (
 
 def references(query: Query) -> list[Finding]:
     """Dangling and crossed references, and ids that are there twice."""
-    return broken(query, [*_unknown_candidates(), *_foreign_candidates(), *_unknown_prompts(), *_twice(), *_gaps()])
+    return broken(
+        query,
+        [
+            *_unknown_candidates(), *_foreign_candidates(), *_judgements(), *_unknown_prompts(), *_twice(), *_gaps(),
+        ],
+    )  # fmt: skip
 
 
 def _unknown_candidates() -> Iterator[Rule]:
@@ -60,6 +72,24 @@ def _foreign_candidates() -> Iterator[Rule]:
 
 def _rows(table: str) -> str:
     return _ONE_A_CANDIDATE if table == "rankings" else table
+
+
+def _judgements() -> Iterator[Rule]:
+    """Judgements that rows of the meta-judge name are there, and of the candidate, judge and round that the row says."""
+    for table, identity, column in _JUDGEMENT_COLUMNS:
+        yield Rule(
+            "unknown_judgement", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
+            f"'there is no judgement ' || r.{column} AS what "
+            f"FROM {table} r ANTI JOIN judgements j ON j.judgement_id = r.{column}",
+        )  # fmt: skip
+        yield Rule(
+            "foreign_judgement", table,
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'judgement ' || r.{column} || ' is of "
+            f"round ' || j.round || ', candidate ' || j.candidate_id || ', judge ' || j.judge AS what "
+            f"FROM {table} r JOIN judgements j ON j.judgement_id = r.{column} "
+            f"WHERE j.round <> r.round OR j.candidate_id <> r.candidate_id OR j.judge_hash <> r.judge_hash",
+        )  # fmt: skip
 
 
 def _unknown_prompts() -> Iterator[Rule]:

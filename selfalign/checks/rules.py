@@ -11,7 +11,7 @@ from selfalign.training.pairwise import TRAINERS
 _ROUNDING = "1e-9 * greatest(1.0, abs(m.score))"
 #: Built-in trainers, and of what they train on every row that their round has; others may choose.
 _USES_ALL = {
-    **dict.fromkeys(TRAINERS, ("pairs",)),
+    **dict.fromkeys(TRAINERS, ("pairs", "judgement_pairs")),
     "kto": ("unary_labels",),
     "rrhf": ("rankings",),
     "pro": ("rankings",),
@@ -21,7 +21,8 @@ _USES_ALL = {
 
 def rules(query: Query) -> list[Finding]:
     """Scores, margins and counts that their own sources contradict."""
-    return broken(query, [*_margins(), *_lists(), *_scores(), *_votes(), *_selections(), *_examples()])
+    every = [*_margins(), *_of_judgements(), *_lists(), *_scores(), *_votes(), *_selections(), *_examples()]
+    return broken(query, every)
 
 
 def _margins() -> Iterator[Rule]:
@@ -57,6 +58,28 @@ def _lists() -> Iterator[Rule]:
         "'candidate ' || candidate_id || ' is desirable and undesirable' AS what "
         "FROM unary_labels GROUP BY round, candidate_id HAVING count(DISTINCT label) > 1",
     )  # fmt: skip
+
+
+def _of_judgements() -> Iterator[Rule]:
+    yield Rule(
+        "margin", "judgement_pairs",
+        "SELECT pair_id AS row_id, round, NULL AS place, 'margin ' || margin || ' is not ' || chosen_elo || ' - ' || "
+        "rejected_elo || ' above 0' AS what FROM judgement_pairs "
+        "WHERE NOT (margin > 0 AND abs(margin - (chosen_elo - rejected_elo)) <= 1e-9 * greatest(1.0, abs(chosen_elo)))",
+    )  # fmt: skip
+    yield Rule(
+        "winner", "meta_judgements",
+        "SELECT meta_id AS row_id, round, NULL AS place, 'winner ' || winner || ' where first is better with probability ' "
+        "|| p_first AS what FROM meta_judgements WHERE (winner = 'first') <> (p_first > 0.5) OR p_first NOT BETWEEN 0 AND 1",
+    )  # fmt: skip
+    for table, identity, one, other in (
+        ("judgement_pairs", "pair_id", "chosen_id", "rejected_id"), ("meta_judgements", "meta_id", "first_id", "second_id")
+    ):  # fmt: skip
+        yield Rule(
+            "same_judgement_twice", table,
+            f"SELECT {identity} AS row_id, round, NULL AS place, '{one} and {other} are both ' || {one} AS what "
+            f"FROM {table} WHERE {one} = {other}",
+        )  # fmt: skip
 
 
 def _scores() -> Iterator[Rule]:

@@ -80,6 +80,7 @@ class CritiqueJudge:
         else:
             self.score_range = (score_format(self._rubric).min, score_format(self._rubric).max)
         self.min_valid_votes = config.min_valid_votes
+        self.written = config.critiques
         unused = {"answer_tokens"} if config.mode == "logits" else {"min_mass"}
         settings = config.model_dump(mode="json", exclude={"rubric", *unused})
         self.judge_hash = content_id("judge", self.name, self._rubric.hash, settings)
@@ -91,7 +92,7 @@ class CritiqueJudge:
     def plan(self, items: Sequence[JudgeItem]) -> list[list[int]]:
         """See protocols.Judge."""
         engine = require_engine(self._context, self.name)
-        lengths = [len(engine.encode_prompt(self._ask(item))) for item in items]
+        lengths = [len(engine.encode_prompt(self.asks(item))) for item in items]
         return engine.plan(lengths, self.config.critiques, self.config.max_tokens)
 
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
@@ -99,9 +100,9 @@ class CritiqueJudge:
         engine = require_engine(self._context, self.name)
         config = self.config
         room = engine.context_length - config.max_tokens
-        lengths = [len(engine.encode_prompt(self._ask(item))) for item in items]
+        lengths = [len(engine.encode_prompt(self.asks(item))) for item in items]
         requests = [
-            GenerationRequest(item.candidate.candidate_id, self._ask(item), self._seeds(item))
+            GenerationRequest(item.candidate.candidate_id, self.asks(item), self._seeds(item))
             for item, length in zip(items, lengths, strict=True)
             if length <= room
         ]
@@ -183,7 +184,8 @@ class CritiqueJudge:
             results.append((score, outcome, {"answer": answer.text, "answer_finish_reason": answer.finish_reason}))
         return results
 
-    def _ask(self, item: JudgeItem) -> tuple[Message, ...]:
+    def asks(self, item: JudgeItem) -> tuple[Message, ...]:
+        """See protocols.WritingJudge: what asks for a critique."""
         return shown(self._rubric, item, {"critique": ""})[: self._asking]
 
     def _conclude(self, item: JudgeItem, critique: Completion) -> tuple[Message, ...]:

@@ -81,6 +81,11 @@ class JuryJudge:
             config.require_all,
         )  # fmt: skip
 
+    @property
+    def member_weights(self) -> list[tuple[str, float]]:
+        """(judge_hash, weight) of the members that take part."""
+        return self._members.hashes()
+
     @staticmethod
     def needs_engine(config: Config) -> bool:
         return needs_engine(config.members)

@@ -1,112 +1,133 @@
-"""A model judges its own judgements: which of k judgements of a candidate is best, and pairs of them to train on.
+"""Which of a candidate's judgements is best by a meta-judge's verdicts, and pairs of them to train the judge on. Pure.
 
-Meta-Rewarding Language Models (arXiv 2407.19594): every two judgements are compared in both orders;
+Meta-Rewarding Language Models (arXiv 2407.19594): every two judgements are compared in both orders (meta_judge.py);
 wins are weighted against the position that wins more often; Elo scores are fitted by maximum likelihood (Bradley-Terry);
 highest against lowest is a preference pair for the judge, unless the winner is too long.
+
+Beyond the paper a win may be a part of one: read from logits, a verdict is a probability, and what a position adds to it
+in both orders cancels out. Small models lean to one place so much that its whole wins would say nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import permutations
-from typing import Any, Literal
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from selfalign.errors import PromptFileError
-from selfalign.identity import content_id, derive_seed
-from selfalign.protocols import Engine
-from selfalign.templates import Template
-from selfalign.types import Completion, GenerationRequest, JudgeItem, Judgement, Message, SamplingParams
+from selfalign.identity import content_id
+from selfalign.types import JudgeItem, Judgement, JudgementPair, Message, MetaJudgement
 
-VARIABLES = ("instruction", "response", "judgement_a", "judgement_b")
-_VERDICT = re.compile(r"\bwinner\b[^\w\n]{0,6}(?:judgement\s+)?\W{0,4}([AB])\b(?!\s+or\b)", re.IGNORECASE)
 #: Standard deviation of the normal prior on Elo: one that never lost would otherwise be infinitely strong.
 _PRIOR_STD = 3.0
+#: Elo scores that differ by less are equal.
+_ROUNDING = 1e-9
 
-Verdict = Literal["first", "second"]
+#: candidate_id and judge_hash: whose judgements of what.
+Subject = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class JudgedCandidate:
-    """A candidate and at least two judgements of it, all with a score."""
+    """A candidate and at least two :func:`comparable` judgements of it by one judge, which was shown ``messages``."""
 
     item: JudgeItem
+    messages: tuple[Message, ...]
     judgements: tuple[Judgement, ...]
 
-
-@dataclass(frozen=True)
-class Battle:
-    """Judgement ``first`` was shown before ``second``; ``winner`` is None where the answer names none."""
-
-    first: int
-    second: int
-    winner: Verdict | None
-    raw: str = ""
-
-
-@dataclass(frozen=True)
-class JudgementPair:
-    """Two judgements of one candidate, the better and the worse; ``messages`` is what the judge was shown.
-
-    ``margin`` is the difference of Elo in natural units: the log-odds that chosen wins.
-    """
-
-    pair_id: str
-    candidate_id: str
-    messages: tuple[Message, ...]
-    chosen: Judgement
-    rejected: Judgement
-    margin: float
+    @property
+    def subject(self) -> Subject:
+        return self.item.candidate.candidate_id, self.judgements[0].judge_hash
 
 
 @dataclass(frozen=True)
 class MetaResult:
-    """``skipped`` counts candidates without a pair by reason; ``first_share`` is how often the first shown won."""
+    """``skipped`` are candidates without a pair, with the reason; ``first_share`` is the mean win of the first shown."""
 
     pairs: tuple[JudgementPair, ...]
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    skipped: tuple[tuple[Subject, str], ...] = ()
     first_share: float | None = None
 
 
-def parse_verdict(raw: str) -> Verdict | None:
-    """The last "Winner: A" or "Winner: B"; None where there is none."""
-    found = _VERDICT.findall(raw)
-    return None if not found else ("first" if found[-1].upper() == "A" else "second")
+def comparable(judgements: Iterable[Judgement]) -> tuple[Judgement, ...]:
+    """Those with a score and a text, in order of vote; of equal texts the first."""
+    texts: dict[str, Judgement] = {}
+    for judgement in sorted(judgements, key=lambda j: (j.sample_idx, j.judgement_id)):
+        if judgement.score is not None and (text := judgement.raw.strip()):
+            texts.setdefault(text, judgement)
+    return tuple(texts.values())
 
 
-def position_weights(battles: Sequence[Battle]) -> tuple[float, float]:
+def judged_candidates(
+    items: Mapping[str, JudgeItem],
+    judgements: Sequence[Judgement],
+    messages: Mapping[Subject, tuple[Message, ...]],
+) -> list[JudgedCandidate]:
+    """The subjects of ``messages`` with at least two comparable judgements, in order; ``items`` are by candidate_id."""
+    votes: dict[Subject, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        votes[judgement.candidate_id, judgement.judge_hash].append(judgement)
+    found = {subject: comparable(votes[subject]) for subject in sorted(messages)}
+    return [
+        JudgedCandidate(items[subject[0]], messages[subject], own) for subject, own in found.items() if len(own) > 1
+    ]
+
+
+def most_disputed(candidates: Sequence[JudgedCandidate], n: int) -> list[JudgedCandidate]:
+    """The ``n`` candidates whose judgements' scores vary most, in the order given: where meta-judging teaches most."""
+
+    def variance(candidate: JudgedCandidate) -> float:
+        scores = [j.score for j in candidate.judgements if j.score is not None]
+        mean = math.fsum(scores) / len(scores)
+        return math.fsum((score - mean) ** 2 for score in scores) / len(scores)
+
+    kept = {c.subject for c in sorted(candidates, key=lambda c: (-variance(c), c.subject))[:n]}
+    return [c for c in candidates if c.subject in kept]
+
+
+def position_weights(verdicts: Sequence[MetaJudgement]) -> tuple[float, float]:
     """(weight of a win in first place, in second): each the share of wins in the other place.
 
-    Halves where nobody has won. Counted over all battles of the meta-judge, not one candidate's.
+    Halves where nobody has won. Counted over all verdicts of the meta-judge, not one candidate's.
     """
-    first = sum(battle.winner == "first" for battle in battles)
-    second = sum(battle.winner == "second" for battle in battles)
-    total = first + second
-    return (second / total, first / total) if total else (0.5, 0.5)
+    share = first_share(verdicts)
+    return (0.5, 0.5) if share is None else (1 - share, share)
+
+
+def first_share(verdicts: Sequence[MetaJudgement]) -> float | None:
+    """Mean ``p_first``: how much of all wins the judgement shown first has; None where nobody has won."""
+    wins = [verdict.p_first for verdict in verdicts if verdict.p_first is not None]
+    return math.fsum(wins) / len(wins) if wins else None
 
 
 def battle_matrix(
-    n: int, battles: Sequence[Battle], weights: tuple[float, float], *, consistent_only: bool = False
+    ids: Sequence[str],
+    verdicts: Sequence[MetaJudgement],
+    weights: tuple[float, float],
+    *,
+    consistent_only: bool = False,
 ) -> np.ndarray:
-    """B (float64, [n, n]): B[i, j] is the weight of i's wins over j.
+    """B (float64, [n, n]): B[i, j] is the weight of the wins of judgement ``ids[i]`` over ``ids[j]``.
 
     ``consistent_only``: two judgements whose orders gave different winners, or not both a winner, drew: no weight.
     """
-    winners = {
-        (b.first, b.second): (b.first if b.winner == "first" else b.second) if b.winner else None for b in battles
-    }
-    matrix = np.zeros((n, n))
-    for battle in battles:
-        winner = winners[battle.first, battle.second]
-        if winner is None or (consistent_only and winners.get((battle.second, battle.first)) != winner):
+    place = {judgement_id: number for number, judgement_id in enumerate(ids)}
+    shown = {(v.first_id, v.second_id): v for v in verdicts}
+    matrix = np.zeros((len(ids), len(ids)))
+    for (first, second), verdict in shown.items():
+        if verdict.p_first is None or (consistent_only and not _agree(verdict, shown.get((second, first)))):
             continue
-        loser = battle.second if winner == battle.first else battle.first
-        matrix[winner, loser] += weights[0] if winner == battle.first else weights[1]
+        matrix[place[first], place[second]] += weights[0] * verdict.p_first
+        matrix[place[second], place[first]] += weights[1] * (1 - verdict.p_first)
     return matrix
+
+
+def _agree(one: MetaJudgement, other: MetaJudgement | None) -> bool:
+    """Whether two verdicts on the same judgements in either order name the same winner."""
+    return other is not None and None not in (one.winner, other.winner) and one.winner != other.winner
 
 
 def elo(matrix: np.ndarray) -> np.ndarray:
@@ -130,116 +151,87 @@ def elo(matrix: np.ndarray) -> np.ndarray:
 
 
 def best_and_worst(
-    scores: Sequence[float], lengths: Sequence[int], max_length_ratio: float | None = None
+    scores: Sequence[float], lengths: Sequence[int], max_length_ratio: float | None = None, min_margin: float = 0.0
 ) -> tuple[int, int] | str:
     """Indices of the highest and the lowest score (lower index among equals), or why there is no pair.
 
-    Reasons: "tie" (all equal), "length_ratio" (the best is more than so many times as long as the worst).
+    Reasons: "tie" (all equal), "margin" (below ``min_margin``), "length_ratio" (the best is more than so many times as long as the worst).
     """
     best = min(range(len(scores)), key=lambda i: (-scores[i], i))
     worst = min(range(len(scores)), key=lambda i: (scores[i], i))
-    if scores[best] - scores[worst] <= 1e-9:
+    if scores[best] - scores[worst] <= _ROUNDING:
         return "tie"
+    if scores[best] - scores[worst] < min_margin:
+        return "margin"
     if max_length_ratio is not None and lengths[best] > max_length_ratio * max(1, lengths[worst]):
         return "length_ratio"
     return best, worst
 
 
-def judge_judgements(
-    engine: Engine,
-    template: Template,
-    candidates: Sequence[JudgedCandidate],
-    params: SamplingParams,
-    run_seed: int,
-    round: int,
-) -> list[list[Battle]]:
-    """For each candidate its battles: every ordered pair of its judgements, asked once.
-
-    A question that does not fit the model's window has no winner.
-
-    Raises:
-        PromptFileError: the template does not show what is to be compared.
-    """
-    if sorted(template.variables) != sorted(VARIABLES):
-        raise PromptFileError(f"{template.path}: a meta-judge prompt has the variables {', '.join(VARIABLES)}")
-    asked = [
-        (number, first, second)
-        for number, candidate in enumerate(candidates)
-        for first, second in permutations(range(len(candidate.judgements)), 2)
-    ]
-    requests = [_request(template, candidates[n], first, second, run_seed, round) for n, first, second in asked]
-    lengths = [len(engine.encode_prompt(request.messages)) for request in requests]
-    fitting = [i for i, length in enumerate(lengths) if length + params.max_tokens <= engine.context_length]
-    answers: dict[int, Completion] = {}
-    for batch in engine.plan([lengths[i] for i in fitting], 1, params.max_tokens):
-        members = [fitting[i] for i in batch]
-        made = engine.generate([requests[i] for i in members], params)
-        answers |= {i: completions[0] for i, completions in zip(members, made, strict=True)}
-    battles: list[list[Battle]] = [[] for _ in candidates]
-    for i, (number, first, second) in enumerate(asked):
-        text = answers[i].text if i in answers else ""
-        battles[number].append(Battle(first, second, parse_verdict(text), text))
-    return battles
-
-
 def judgement_pairs(
     candidates: Sequence[JudgedCandidate],
-    battles: Sequence[Sequence[Battle]],
-    rubric: Template,
+    verdicts: Sequence[MetaJudgement],
+    round: int,
     *,
     max_length_ratio: float | None = None,
+    min_margin: float = 0.0,
     consistent_only: bool = False,
+    limit: int | None = None,
 ) -> MetaResult:
-    """At most one pair a candidate, to train the judge of ``rubric`` on. Lengths are of the raw text in characters."""
-    everything = [battle for own in battles for battle in own]
-    weights = position_weights(everything)
-    pairs: list[JudgementPair] = []
-    skipped: dict[str, int] = {}
-    for candidate, own in zip(candidates, battles, strict=True):
-        scores = elo(battle_matrix(len(candidate.judgements), own, weights, consistent_only=consistent_only)).tolist()
-        found = best_and_worst(scores, [len(j.raw) for j in candidate.judgements], max_length_ratio)
-        if not isinstance(found, str):
-            best, worst = candidate.judgements[found[0]], candidate.judgements[found[1]]
-            if best.raw.strip() != worst.raw.strip():
-                pairs.append(_pair(candidate, rubric, best, worst, scores[found[0]] - scores[found[1]]))
-                continue
-            found = "identical_texts"
-        skipped[found] = skipped.get(found, 0) + 1
-    decided = [battle.winner for battle in everything if battle.winner]
-    share = decided.count("first") / len(decided) if decided else None
-    return MetaResult(tuple(pairs), skipped, share)
+    """At most one pair a candidate, and ``limit`` in all: those with the largest margins, the others for "share".
+
+    Other reasons are those of :func:`best_and_worst`, "no_verdict", and "too_long" where nothing fitted. Lengths are of
+    the raw text in characters.
+    """
+    weights = position_weights(verdicts)
+    by_subject: dict[Subject, list[MetaJudgement]] = defaultdict(list)
+    for verdict in verdicts:
+        by_subject[verdict.candidate_id, verdict.judge_hash].append(verdict)
+    found = [
+        (
+            c.subject,
+            _pair_or_reason(c, by_subject[c.subject], round, weights, max_length_ratio, min_margin, consistent_only),
+        )
+        for c in candidates
+    ]
+    pairs = [pair for _, pair in found if not isinstance(pair, str)]
+    skipped = [(subject, reason) for subject, reason in found if isinstance(reason, str)]
+    clearest = sorted(pairs, key=lambda pair: (-pair.margin, pair.pair_id))
+    skipped += [((pair.candidate_id, pair.judge_hash), "share") for pair in clearest[len(pairs[:limit]) :]]
+    return MetaResult(tuple(clearest[:limit]), tuple(skipped), first_share(verdicts))
 
 
-def most_disputed(candidates: Sequence[JudgedCandidate], n: int) -> list[JudgedCandidate]:
-    """The ``n`` candidates whose judgements' scores vary most, in the order given: where meta-judging teaches most."""
-
-    def variance(candidate: JudgedCandidate) -> float:
-        scores = [j.score for j in candidate.judgements if j.score is not None]
-        mean = math.fsum(scores) / len(scores) if scores else 0.0
-        return math.fsum((score - mean) ** 2 for score in scores) / len(scores) if scores else 0.0
-
-    order = sorted(candidates, key=lambda c: (-variance(c), c.item.candidate.candidate_id))
-    kept = {c.item.candidate.candidate_id for c in order[:n]}
-    return [c for c in candidates if c.item.candidate.candidate_id in kept]
-
-
-def _pair(
-    candidate: JudgedCandidate, rubric: Template, best: Judgement, worst: Judgement, margin: float
-) -> JudgementPair:
-    item = candidate.item
-    messages = rubric.messages(instruction=item.prompt.text, response=item.candidate.text)
-    ids: list[Any] = [item.candidate.candidate_id, best.judgement_id, worst.judgement_id]
-    return JudgementPair(content_id("judgement_pair", *ids), ids[0], messages, best, worst, margin)
-
-
-def _request(
-    template: Template, candidate: JudgedCandidate, first: int, second: int, run_seed: int, round: int
-) -> GenerationRequest:
-    one, other = candidate.judgements[first], candidate.judgements[second]
-    messages = template.messages(
-        instruction=candidate.item.prompt.text, response=candidate.item.candidate.text, judgement_a=one.raw,
-        judgement_b=other.raw,
-    )  # fmt: skip
-    name = f"{one.judgement_id}:{other.judgement_id}"
-    seed = derive_seed(run_seed, round, "meta_judge", one.judgement_id, other.judgement_id, template.hash)
-    return GenerationRequest(name, messages, (seed,))
+def _pair_or_reason(
+    candidate: JudgedCandidate,
+    verdicts: Sequence[MetaJudgement],
+    round: int,
+    weights: tuple[float, float],
+    max_length_ratio: float | None,
+    min_margin: float,
+    consistent_only: bool,
+) -> JudgementPair | str:
+    decided = sum(verdict.winner is not None for verdict in verdicts)
+    if not decided:
+        return "too_long" if all(verdict.outcome == "truncated" for verdict in verdicts) else "no_verdict"
+    own = candidate.judgements
+    ids = [judgement.judgement_id for judgement in own]
+    scores = elo(battle_matrix(ids, verdicts, weights, consistent_only=consistent_only)).tolist()
+    found = best_and_worst(scores, [len(judgement.raw) for judgement in own], max_length_ratio, min_margin)
+    if isinstance(found, str):
+        return found
+    best, worst = found
+    return JudgementPair(
+        pair_id=content_id("judgement_pair", round, candidate.subject[0], ids[best], ids[worst]),
+        round=round,
+        candidate_id=candidate.subject[0],
+        judge=own[best].judge,
+        judge_hash=own[best].judge_hash,
+        messages=json.dumps([dict(message) for message in candidate.messages], ensure_ascii=False),
+        chosen_id=ids[best],
+        rejected_id=ids[worst],
+        chosen_elo=scores[best],
+        rejected_elo=scores[worst],
+        margin=scores[best] - scores[worst],
+        n_verdicts=decided,
+        weight=1.0,
+    )

@@ -4,6 +4,9 @@ A judge quotes what it was shown, and what it was shown may hold a verdict ("Sco
 match carries must not decide whether it counts: if only the quoted number were passed over, a response
 that lists "Score: 0" to "Score: 4" would leave the judge 5 as its one valid vote. So where the shown text
 writes a verdict in the rubric's words, no verdict in those words counts, whatever its number.
+
+A number is of a scale, and an answer may name it ("5 out of 10"). A score of another scale than the rubric's is
+out_of_range, and not converted: who changes the scale has not followed the rubric, and may mean its points otherwise too.
 """
 
 from __future__ import annotations
@@ -30,6 +33,25 @@ _UNSEEN = ("Mn", "Cf", "Cc")
 _MARKUP = re.compile(r"[*_`~#>]+")
 #: What may stand between the rubric's word and a number, as in "score (out of 5): 4".
 _BETWEEN = r"[\W_]{0,24}(?:\([^()]{0,40}\)[\W_]{0,8})?"
+#: "5-10", "from 0 to 10": the last number is the top.
+_TO = r"[ \t]*(?:[-–—~～]|to|至|到)[ \t]*"
+_NUMBER = r"\d{1,6}(?:\.\d{1,6})?(?!\d)|five|ten|twenty|(?:a |one )?hundred"
+_SPELLED = {"five": 5.0, "ten": 10.0, "twenty": 20.0, "hundred": 100.0}
+#: How a scale is named: "/10", "out of 10", "of a possible 10", "on a scale from 1 to 10", "max. 10", "满分10".
+_NAMED = (
+    r"(?:[/／]|\b(?:out[ \t]+)?of\b|\b(?:on[ \t]+)?(?:a|the)[ \t]+scale\b(?:[ \t]+(?:of|from))?|\bmax(?:imum)?\b\.?|满分(?:为|是)?)"
+    rf"[ \t:：<(\[]{{0,4}}(?:\b(?:the|a|possible|maximum)\b[ \t]*)*(?:\d{{1,6}}{_TO})?(?P<top>{_NUMBER})"
+)
+#: After the number, on its line and before its sentence ends.
+_SCALE_AFTER = re.compile(
+    rf"[ \t*_~>)\]]{{0,6}}(?:points?\b|stars?\b|marks?\b|分)?[ \t]*[(\[（,，]?[ \t]*"
+    rf"(?:{_NAMED}|(?P<percent>[%％])|(?P<points>\d{{1,6}})[ \t]*分制)",
+    re.IGNORECASE,
+)
+#: In parentheses between the rubric's word and the number: "(out of 10)", "(0-10)".
+_SCALE_BEFORE = re.compile(
+    rf"[(\[（][^()\[\]（）]{{0,40}}?(?:{_NAMED}|\d{{1,6}}{_TO}(?P<end>{_NUMBER}))", re.IGNORECASE
+)
 
 
 def parse_score(
@@ -45,7 +67,8 @@ def parse_score(
     The last one, since an answer may weigh other totals before it concludes. A number at the very end of
     an answer that ran out of tokens may lack digits, so that answer is "truncated" too. ``shown`` are the
     texts that the judge was to judge: a match that may be quoted from them does not count (see
-    :func:`last_own_match`). ``words`` are the scores of verdicts that are no numbers ("A", "Yes").
+    :func:`last_own_match`). A score of a scale that the answer names and that does not end at the rubric's ``max`` is
+    "out_of_range" (:func:`named_scales`). ``words`` are the scores of verdicts that are no numbers ("A", "Yes").
     """
     last = last_own_match(raw, template_score, shown, words or {})
     if last is None:
@@ -56,13 +79,39 @@ def parse_score(
         return None, "truncated"
     groups = last.groupdict()
     try:
-        score = _number(groups.get("score") or last[1], words or {})
-        scale = float(groups["of"]) if groups.get("of") else template_score.max
+        verdict = groups.get("score") or last[1]
+        score = _number(verdict, words or {})
+        scales = [float(groups["of"])] if groups.get("of") else []
     except (TypeError, ValueError):
         return None, "parse_error"
-    if scale != template_score.max or not template_score.min <= score <= template_score.max:
+    if _is_number(verdict):
+        scales += named_scales(last)
+    if any(scale != template_score.max for scale in scales) or not template_score.min <= score <= template_score.max:
         return None, "out_of_range"
     return score, "ok"
+
+
+def named_scales(match: re.Match[str]) -> list[float]:
+    """Tops of the scales that an answer names beside the number of ``match``: "5 out of 10", "(0-10): 5", "5 %" (100)."""
+    group = "score" if "score" in match.re.groupindex else 1
+    before = _SCALE_BEFORE.search(match.string, match.start(), match.start(group))
+    # Where the pattern itself read "4/5", that is what follows the number; else what it left.
+    after = _SCALE_AFTER.match(match.string, match.end(group))
+    found = [value for scale in (before, after) if scale for value in scale.groupdict().items() if value[1]]
+    return [100.0 if name == "percent" else _top(text) for name, text in found]
+
+
+def _top(text: str) -> float:
+    word = text.split()[-1].casefold()
+    return _SPELLED[word] if word in _SPELLED else float(word)
+
+
+def _is_number(verdict: str) -> bool:
+    try:
+        float(verdict)
+    except ValueError:
+        return False
+    return True
 
 
 def is_refusal(raw: str) -> bool:

@@ -16,11 +16,11 @@ from selfalign.config import Settings
 from selfalign.errors import BadInput, PromptFileError
 from selfalign.identity import content_id
 from selfalign.judges.rows import in_full
-from selfalign.judges.rubric import POINTWISE, load_rubric
+from selfalign.judges.rubric import POINTWISE, load_rubric, shown
 from selfalign.judges.rubric_logits import LogitsReader
 from selfalign.judges.rubric_votes import VotesReader
 from selfalign.protocols import JudgeContext
-from selfalign.types import JudgeItem, Judgement, SamplingParams
+from selfalign.types import JudgeItem, Judgement, Message, SamplingParams
 
 VARIABLES = (*POINTWISE, "reference")
 
@@ -59,15 +59,16 @@ class ReferenceJudge:
         self.config = config
         self._references = read_references(Path(config.references))
         rubric = load_rubric(context, config.rubric, VARIABLES)
+        self._rubric = rubric
         self._reader: LogitsReader | VotesReader
         if config.mode == "logits":
             self._reader = LogitsReader(context, rubric, config.min_mass, self._further)
-            self.min_valid_votes = 1
+            self.min_valid_votes, self.written = 1, 0  # a score read from logits has no text
             used = {"mode", "min_mass"}
         else:
             params = SamplingParams(config.temperature, config.top_p, 0, config.max_tokens)
             self._reader = VotesReader(context, rubric, config.votes, params, self._further)
-            self.min_valid_votes = config.min_valid_votes
+            self.min_valid_votes, self.written = config.min_valid_votes, config.votes
             used = {"mode", "votes", "temperature", "top_p", "max_tokens", "min_valid_votes"}
         self.score_range = self._reader.score_range
         settings = config.model_dump(mode="json", include=used)
@@ -84,6 +85,10 @@ class ReferenceJudge:
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """See protocols.Judge."""
         return self._reader.rows(self, [item for item in items if self._applies(item)])
+
+    def asks(self, item: JudgeItem) -> tuple[Message, ...]:
+        """See protocols.WritingJudge, for items that have a reference."""
+        return shown(self._rubric, item, self._further(item))
 
     def _applies(self, item: JudgeItem) -> bool:
         return item.prompt.text in self._references

@@ -89,17 +89,18 @@ class VotesReader:
         return score, outcome, {"finish_reason": answer.finish_reason, "n_tokens": len(answer.token_ids)}
 
     def _request(self, judge: Judge, item: JudgeItem) -> GenerationRequest:
-        return GenerationRequest(item.candidate.candidate_id, self._messages(item), self._seeds(judge, item))
+        return GenerationRequest(item.candidate.candidate_id, self.messages(item), self._seeds(judge, item))
 
     def _seeds(self, judge: Judge, item: JudgeItem) -> tuple[int, ...]:
         ids = [item.candidate.candidate_id]
         return tuple(vote_seed(self.context, judge.judge_hash, ids, vote) for vote in range(self.votes))
 
-    def _messages(self, item: JudgeItem) -> tuple[Message, ...]:
+    def messages(self, item: JudgeItem) -> tuple[Message, ...]:
+        """What the model is shown."""
         return shown(self.rubric, item, self.further(item))
 
     def _length(self, engine: Engine, item: JudgeItem) -> int:
-        return len(engine.encode_prompt(self._messages(item)))
+        return len(engine.encode_prompt(self.messages(item)))
 
 
 class RubricVotesJudge:
@@ -130,6 +131,7 @@ class RubricVotesJudge:
         self._reader = VotesReader(context, rubric, config.votes, params)
         self.score_range = self._reader.score_range
         self.min_valid_votes = config.min_valid_votes
+        self.written = config.votes
         self.judge_hash = content_id(
             "judge", self.name, rubric.hash, config.model_dump(mode="json", exclude={"rubric"})
         )
@@ -145,3 +147,7 @@ class RubricVotesJudge:
     def judge(self, items: Sequence[JudgeItem]) -> list[Judgement]:
         """See protocols.Judge."""
         return self._reader.rows(self, items)
+
+    def asks(self, item: JudgeItem) -> tuple[Message, ...]:
+        """See protocols.WritingJudge."""
+        return self._reader.messages(item)

@@ -17,10 +17,11 @@ from selfalign.calibration.figures import JudgeFigures, measure
 from selfalign.calibration.mapping import Fit
 from selfalign.calibration.report import evaluation_rows
 from selfalign.calibration.verdicts import JudgeIdentity
-from selfalign.config import RunConfig, Settings
+from selfalign.config import RunConfig
 from selfalign.errors import PromptFileError, WeightsNotKept
 from selfalign.gold.items import GoldItem, as_judge_items, load_gold
 from selfalign.identity import canonical, content_id, derive_seed
+from selfalign.judges.nested import judges_in
 from selfalign.sources.jsonl import find_file
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.jobs import JobFolder
@@ -166,16 +167,12 @@ def judgements(context: RunContext, round: int, items: Sequence[GoldItem]) -> li
 
 
 def identities(context: RunContext, round: int, settings: Any) -> list[JudgeIdentity]:
-    """The judge of ``settings``, then those that its settings hold: ``members`` (their ``judge``), or a ``judge``.
+    """The judge of ``settings``, then those that it is made of.
 
     A judge made of others returns their rows as well (protocols.Judge), so that each can be measured by itself.
     """
-    judge = without_model(context, round, settings)
-    found = [JudgeIdentity(judge.name, judge.judge_hash, judge.min_valid_votes, judge.score_range)]
-    inner = [getattr(member, "judge", None) for member in getattr(settings, "members", ())]
-    for part in [*inner, getattr(settings, "judge", None)]:
-        if isinstance(part, Settings) and hasattr(part, "id"):
-            found += identities(context, round, part)
+    judges = [without_model(context, round, part) for part in judges_in(settings)]
+    found = [JudgeIdentity(j.name, j.judge_hash, j.min_valid_votes, j.score_range) for j in judges]
     return list({identity.judge_hash: identity for identity in found}.values())
 
 

@@ -14,6 +14,8 @@ from selfalign.stages.conversations import messages_for
 from selfalign.types import (
     Candidate,
     CompletionExample,
+    Judgement,
+    JudgementPair,
     LabelExample,
     Lesson,
     Pair,
@@ -25,8 +27,12 @@ from selfalign.types import (
 )
 
 #: What a round trains on, by name: a pair builder's ``makes``, an input of the stage's process, a trainer's ``needs``.
-KINDS: Mapping[str, type[Any]] = {"pairs": Pair, "labels": UnaryLabel, "rankings": Ranking, "lessons": Lesson}
-Made = Pair | UnaryLabel | Ranking | Lesson
+KINDS: Mapping[str, type[Any]] = {
+    "pairs": Pair, "judgement_pairs": JudgementPair, "labels": UnaryLabel, "rankings": Ranking, "lessons": Lesson
+}  # fmt: skip
+#: A trainer's ``needs`` -> the rows that are examples for it; those of all others are the rows of that name.
+_FEEDS = {"pairs": ("pairs", "judgement_pairs")}
+Made = Pair | JudgementPair | UnaryLabel | Ranking | Lesson
 Example = PairExample | LabelExample | RankingExample | CompletionExample
 
 
@@ -52,12 +58,14 @@ class Encoder:
         prompts: Mapping[str, Prompt],
         candidates: Mapping[str, Candidate],
         smoothing: Mapping[str | None, float | None],
+        judgements: Mapping[str, Judgement],
     ) -> None:
         self._tokenizer = tokenizer
         self._system_prompt = system_prompt
         self._prompts = prompts
         self._candidates = candidates
         self._smoothing = smoothing
+        self._judgements = judgements
         self._known: dict[str, tuple[int, ...]] = {}
 
     def examples(self, made: Mapping[str, Sequence[Any]], needs: str) -> list[Any]:
@@ -66,13 +74,21 @@ class Encoder:
         Rows of another kind give nothing; examples of each kind are in order of id.
         """
         if needs in made:
-            return [self._example(row) for row in sorted(made[needs], key=_id)]
+            return [
+                self._example(row)
+                for name in _FEEDS.get(needs, (needs,))
+                for row in sorted(made.get(name, ()), key=_id)
+            ]
         if needs != "completions":
             return []
         rows = [row for name in KINDS for row in sorted(made.get(name, ()), key=_id)]
         return [example for row in rows if (example := self._completion(row)) is not None]
 
     def _example(self, row: Made) -> Example | None:
+        if isinstance(row, JudgementPair):
+            chosen, rejected = (self._written(self._judgements[one]) for one in (row.chosen_id, row.rejected_id))
+            asked = encode_chat(self._tokenizer, json.loads(row.messages))
+            return PairExample(row.pair_id, asked, chosen, rejected, row.margin, row.weight)
         answers = tuple(self._candidates[one].sampled_ids for one in candidates_of(row))
         if isinstance(row, Pair):
             chosen, rejected = answers
@@ -86,6 +102,11 @@ class Encoder:
             return RankingExample(row.ranking_id, self._prompt(row.prompt_id), answers, row.scores, row.weight)
         return self._completion(row)
 
+    def _written(self, judgement: Judgement) -> tuple[int, ...]:
+        """A judgement's text, of which no token ids are kept."""
+        end = [self._tokenizer.eos_token_id] if json.loads(judgement.detail).get("finish_reason") == "stop" else []
+        return (*self._tokenizer(judgement.raw, add_special_tokens=False)["input_ids"], *end)
+
     def _completion(self, row: Made) -> CompletionExample | None:
         """The answer to imitate: the chosen side, a desirable candidate (so that ``sft`` on the labels of a best-of-n
         builder is RAFT, arXiv 2304.06767, or ReST, arXiv 2308.08998), the best of a ranking, a lesson's answer.
@@ -95,7 +116,7 @@ class Encoder:
             answer = self._tokenizer(row.answer, add_special_tokens=False)["input_ids"]
             end = [self._tokenizer.eos_token_id] if row.ends else []
             return CompletionExample(row.lesson_id, prompt_ids, (*answer, *end), row.weight)
-        if isinstance(row, UnaryLabel) and not row.label:
+        if isinstance(row, JudgementPair) or (isinstance(row, UnaryLabel) and not row.label):
             return None
         # Of equally good ones the first: index finds no other.
         best = row.scores.index(max(row.scores)) if isinstance(row, Ranking) else 0
@@ -111,7 +132,7 @@ class Encoder:
 
 
 def _id(row: Made) -> str:
-    if isinstance(row, Pair):
+    if isinstance(row, Pair | JudgementPair):
         return row.pair_id
     if isinstance(row, UnaryLabel):
         return row.label_id

@@ -23,17 +23,17 @@ from selfalign.stages.supervise import collect, supervise
 from selfalign.training import adapters
 from selfalign.training.checkpoints import publish
 from selfalign.training.settings import TrainingSettings
-from selfalign.types import Candidate, Checkpoint, Event, Prompt
+from selfalign.types import Candidate, Checkpoint, Event, Judgement, Prompt
 from selfalign.workspace import MANIFEST, made_by
 
 #: Stage that makes what a round trains on -> names of the rows that it may make.
-_MAKES = {"pair": ("pairs", "labels", "rankings"), "lessons": ("lessons",)}
+_MAKES = {"pair": ("pairs", "labels", "rankings"), "meta_judge": ("judgement_pairs",), "lessons": ("lessons",)}
 
 
 def fingerprint(context: RunContext, round: int) -> str:
     settings = context.config.trainer(round)
     return content_id(
-        "train", upstream(context, round, _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
+        "train", *(upstream(context, round, stage) for stage in _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
         context.weights(round - 1).weights_hash, context.weights(reference_round(context, round)).weights_hash,
     )  # fmt: skip
 
@@ -48,11 +48,11 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     collect(folder, context)
     final = context.workspace.checkpoint_folder(round, fingerprint)
     made = _takes(context, round)
-    rows = {name: context.store.rows(KINDS[name], "round = ?", (round,)) for name in _MAKES[made]}
+    rows = {name: context.store.rows(KINDS[name], "round = ?", (round,)) for stage in made for name in _MAKES[stage]}
     n_rows = sum(map(len, rows.values()))
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
         if not n_rows:
-            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made}' made nothing")
+            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
         parent, reference = context.model(round - 1), context.model(reference_round(context, round))
         base = _base(context, round)
         spec = {
@@ -88,9 +88,11 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     return StageOutcome(n_rows, 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
 
 
-def _takes(context: RunContext, round: int) -> str:
-    """The stage that made what the round trains on."""
-    return "lessons" if context.config.teaches(round) else "pair"
+def _takes(context: RunContext, round: int) -> list[str]:
+    """The stages that made what the round trains on."""
+    if context.config.teaches(round):
+        return ["lessons"]
+    return ["pair", "meta_judge"] if context.config.meta_judges(round) else ["pair"]
 
 
 def _base(context: RunContext, round: int) -> Model | None:
@@ -109,14 +111,21 @@ def _base(context: RunContext, round: int) -> Model | None:
 
 
 def _named(context: RunContext, round: int, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
-    """The candidates that the rows name, and the round's prompts; for lessons neither."""
+    """The candidates and judgements that the rows name, and the round's prompts; for lessons none of them."""
     wanted = {candidate_id for kind in rows.values() for row in kind for candidate_id in candidates_of(row)}
     if not wanted:
         return {}
+    pairs: Sequence[Any] = rows.get("judgement_pairs", ())
+    judgements = {side for pair in pairs for side in (pair.chosen_id, pair.rejected_id)}
     where, values = "round = ? and split = 'train'", (round,)
     return {
         "candidates": [c for c in context.store.rows(Candidate, where, values) if c.candidate_id in wanted],
         "prompts": context.store.rows(Prompt, where, values),
+        "judgements": [
+            j
+            for j in (context.store.rows(Judgement, "round = ?", values) if pairs else ())
+            if j.judgement_id in judgements
+        ],
         "strengths": context.store.rows(Event, "round = ? and kind = 'pair_strength'", values),
     }
 
@@ -208,5 +217,6 @@ def _examples(folder: JobFolder, spec: Mapping[str, Any], parent: Path, needs: s
         {p.prompt_id: p for p in folder.rows("prompts", Prompt)},
         {c.candidate_id: c for c in folder.rows("candidates", Candidate)},
         {e.subject_id: json.loads(e.detail).get("smoothing") for e in folder.rows("strengths", Event)},
+        {j.judgement_id: j for j in folder.rows("judgements", Judgement)},
     )
     return encoder.examples({name: folder.rows(name, kind) for name, kind in KINDS.items()}, needs)

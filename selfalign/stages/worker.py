@@ -23,6 +23,7 @@ from selfalign.stages.jobs import JobFolder
 WORK = {
     "generate": "selfalign.stages.generate:work",
     "judge": "selfalign.stages.judge:work",
+    "meta_judge": "selfalign.stages.meta_judge:work",
     "calibrate": "selfalign.stages.calibrate:work",
     "train": "selfalign.stages.train:work",
     "log_ratio": "selfalign.stages.log_ratio:work",

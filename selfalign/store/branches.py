@@ -86,6 +86,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "resample": [("selections", "true"), ("evaluations", figures_of("resample"))],
         "pair": [("pairs", "true"), ("unary_labels", "true"), ("rankings", "true")],
         "lessons": [("lessons", "true")],
+        "meta_judge": [("meta_judgements", "true"), ("judgement_pairs", "true")],
         "train": [("checkpoints", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],

@@ -26,6 +26,8 @@ DIGESTED: Mapping[str, str] = {
     "unary_labels": "label_id",
     "rankings": "ranking_id",
     "lessons": "lesson_id",
+    "meta_judgements": "meta_id",
+    "judgement_pairs": "pair_id",
     "checkpoints": "checkpoint_id",
 }
 #: Where a checkpoint lies, and in how many bytes, may change: it can be moved, and kept in a smaller form.

@@ -221,6 +221,8 @@ _KEYS: Mapping[str, str] = {
     "unary_labels": "round, prompt_id, label_id",
     "rankings": "round, prompt_id, ranking_id",
     "lessons": "round, kind, source, subject_id, lesson_id",
+    "meta_judgements": "round, candidate_id, judge, first_id, second_id, meta_id",
+    "judgement_pairs": "round, candidate_id, judge, pair_id",
     "checkpoints": "round, created_at, checkpoint_id",
     "evaluations": "run, round, metric, split",
     "events": "round, stage, kind, subject_id, event_id",

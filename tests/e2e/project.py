@@ -96,6 +96,7 @@ class Project:
     extra: dict[str, str] = field(default_factory=dict)
 
     def write(self, **changes: Any) -> Path:
+        """Write the config with ``changes``; a key that is None is left out, so that the program's default holds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, prompts in (("train.jsonl", TRAIN_PROMPTS), ("held.jsonl", HELD_OUT_PROMPTS)):
             if not (self.folder / name).exists():
@@ -128,7 +129,8 @@ class Project:
         }  # fmt: skip
         config.update(changes)
         path = self.folder / "run.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        given = {key: value for key, value in config.items() if value is not None}
+        path.write_text(yaml.safe_dump(given), encoding="utf-8")
         return path
 
     @property

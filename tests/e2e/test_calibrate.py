@@ -13,9 +13,14 @@ from selfalign.config import load_config
 from selfalign.errors import PromptFileError, StageDied
 from selfalign.failpoints import VARIABLE
 from selfalign.history import discard_after
+from selfalign.judges.calibrated_weights import log_odds
+from selfalign.judges.jury import JuryJudge
 from selfalign.progress import Silent
+from selfalign.protocols import JudgeContext
+from selfalign.registry import find
 from selfalign.rounds import begin_round, end_round, run_round_stage, stages_of
 from selfalign.session import session
+from selfalign.templates import Templates, shipped_prompts
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
 from tests.e2e.project import Project
@@ -137,6 +142,8 @@ def test_the_command_measures_runs_and_configs(tmp_path: Path, model: Path, monk
     assert (verifier["judge"], verifier["judge_pairwise_accuracy"], verifier["skipped"]) == ("verifier", 1, 6)
     assert rubric["member_of"] == "weighted"
     assert own["fit"]["n"] == 6
+    assert {answer["split"] for answer in (own, verifier, rubric)} == {"test"}
+    _a_jury_is_weighed_by(project.folder / "calibration.json", done.stdout)
     assert own["seconds_a_judgement"] > 0
     rows = project.sql("select split, n from evaluations where metric = 'judge_pairwise_accuracy' and round = 1")
     assert {row["split"].partition("-")[0] for row in rows} == {
@@ -156,6 +163,26 @@ def test_the_command_measures_runs_and_configs(tmp_path: Path, model: Path, monk
     assert table(project, "gold_judgements") == []
     assert project.sql("select 1 from evaluations where round = 1") == []
     assert findings(project) == []
+
+
+def _a_jury_is_weighed_by(file: Path, printed: str) -> None:
+    """The command's own output, as a file, is what ``weights: calibration`` takes."""
+    file.write_text(printed, encoding="utf-8")
+    accuracy = {
+        answer["judge_hash"]: (answer["judge_pairwise_accuracy"], answer["n"]) for answer in json.loads(printed)
+    }
+    members = [{"id": "verifier"}, {"id": "rubric_logits"}]
+    config = JuryJudge.Config.model_validate({"members": members, "weights": "calibration", "calibration": str(file)})
+    jury = JuryJudge(config, JudgeContext(None, 3, 1, Templates([shipped_prompts()])))
+    given = {judge_hash: log_odds(*accuracy[judge_hash]) for judge_hash in _hashes(members)}
+    assert sum(weight > 0 for weight in given.values()) >= 1, "the verifier is always right"
+    assert dict(jury.member_weights) == {name: weight for name, weight in given.items() if weight > 0}
+
+
+def _hashes(members: list[dict[str, Any]]) -> list[str]:
+    context = JudgeContext(None, 3, 1, Templates([shipped_prompts()]))
+    plugins = [(find("judge", member["id"]).load(), member) for member in members]
+    return [plugin(plugin.Config.model_validate(member), context).judge_hash for plugin, member in plugins]
 
 
 def test_wrong_questions_are_bad_input(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

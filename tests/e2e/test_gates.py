@@ -39,12 +39,36 @@ def decisions_on_page(project: Project) -> list[dict[str, Any]]:
     return found
 
 
+def write_mirrored_gold(path: Path) -> None:
+    """Every two answers once in either order: whatever a judge thinks of them, half of these items are right."""
+    sides = [
+        {"better": "A short one.", "worse": "A longer one, perhaps."},
+        {"better": "A longer one, perhaps.", "worse": "A short one."},
+    ]
+    items = [
+        {"key": f"{n}-{m}", "split": "test", "kind": "mirrored", "language": "en", "prompt": f"Say number {n}.", **side}
+        for n in range(12)
+        for m, side in enumerate(sides)
+    ]
+    path.write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+
+
 def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Project) -> None:
-    # The share of checked prompts never exceeds 1, so that this rule always fails.
-    never = {"id": "figure", "metric": "pass_rate_strict", "min": 2}
-    project.write(rounds=1, gates=[{**never, "action": "stop"}])
-    first = one_error(project.selfalign("run", "run.yaml"))
-    assert "round 0: gate figure: pass_rate_strict" in first
+    # A judge at chance, measured by the real stage, under the gates that are on where the config names none.
+    chance = {"calibrate": {"gold": "gold.jsonl"}, "gates": None}
+    project.write(rounds=1, **chance)
+    write_mirrored_gold(project.folder / "gold.jsonl")
+    first = one_error(project.selfalign("run", "run.yaml"), code=1)
+    figure = project.sql(
+        "select value, low, high, n from evaluations where metric = 'judge_pairwise_accuracy' and split = 'gold_test'"
+    )[0]
+    assert (figure["value"], figure["n"]) == (0.5, 24) and figure["low"] < 0.5 < figure["high"]
+    said = (
+        f"round 0: gate judge_accuracy: judge_pairwise_accuracy 0.500 [{figure['low']:.3f}, {figure['high']:.3f}], n 24"
+    )
+    assert said in first
+    assert "must exceed 0.5: this judge is not known to tell better from worse" in first
+    assert "teach the judge (evaluation fine-tuning), take another judge, or lower this gate's min_low" in first
     assert "--set gates.0.action=continue" in first
     assert [(row["round"], row["action"]) for row in decisions_on_page(project)] == [(0, "stop")]
     assert project.sql("select * from candidates where split = 'train'") == [], "it stops before the expensive work"
@@ -54,7 +78,9 @@ def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Proj
     assert again == first
 
     # Other gates need no --on-change: nothing but decisions is made anew.
-    project.write(rounds=1, gates=[{**never, "action": "roll_back", "from_round": 1}])
+    # The share of checked prompts never exceeds 1, so that this rule always fails.
+    never = {"id": "figure", "metric": "pass_rate_strict", "min": 2}
+    project.write(rounds=1, calibrate=chance["calibrate"], gates=[{**never, "action": "roll_back", "from_round": 1}])
     rolled = one_error(project.selfalign("run", "run.yaml"))
     assert "round 1 is rolled back" in rolled or "the round is rolled back" in rolled
     (branch,) = project.sql("select branch, from_round, from_stage from branches where reason = 'rollback'")

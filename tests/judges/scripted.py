@@ -38,6 +38,9 @@ class ScriptedEngine(Engine):
     def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
         return tuple(("".join(f"[{m['role']}]{m['content']}" for m in messages) + answer_prefix).encode())
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
         return [order[start : start + 2] for start in range(0, len(order), 2)]

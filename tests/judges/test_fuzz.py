@@ -47,6 +47,7 @@ WORDS = (
     "_Score_",
     "Score (0-5)",
     "Score (out of 5)",
+    "Score (1-10)",
     "My score",
     "得分",
     "总分",
@@ -55,7 +56,7 @@ WORDS = (
 LINKS = (": ", ":", " = ", " ", "：", ": **", ": <", " (", "\n", " is ", ":\u00a0", ":\n\n")
 NUMBERS = (
     "0", "1", "2", "3", "4", "5", "3.5", "4/5", "6", "6/5", "-1", "45", "4/10", "3-4", "3,5", "five", "四", "５", "٥", "½",
-    "1e9", "nan", "inf", "9" * 500, "5.", "", "A", "B", "A/B", "<points>",
+    "1e9", "nan", "inf", "5 out of 10", "4 of 5", "3 points out of 5", "2 (out of 10)", "4%", "5分，满分10分", "9" * 500, "5.", "", "A", "B", "A/B", "<points>",
 )  # fmt: skip
 
 
@@ -192,6 +193,23 @@ def test_arbitrary_text(raw: str, shown: str, finish: FinishReason) -> None:
         check(*parse_score(raw, form, finish, shown=(shown,), words=words), form.min, form.max)
 
 
+#: How a scale is named, before or after the number.
+SCALES = (
+    "Score: {n}/{top}", "Score: {n} / {top} points", "Score: {n} out of {top}", "Score: {n} of {top}", "**Score: {n}** out of {top}",
+    "Score: **{n}** (out of {top})", "Score: {n} points out of {top}.", "score = {n}, of a possible {top}", "Score ({top} max): {n}/{top}",
+    "Score (0-{top}): {n}", "Score (out of {top}): {n}", "Score (1 to {top}): **{n}**", "Score: {n} on a scale from 0 to {top}",
+    "Score: {n} on the scale of 1-{top}", "Score: {n} (max. {top})", "Score: {n} （满分{top}）",
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SCALES), st.integers(0, 5), st.one_of(st.integers(1, 20), st.sampled_from((50, 100, 1000))),
+       st.sampled_from(("", "Fine.\n", "It earns 3 of 4 points.\n")), st.sampled_from(("", "\n", "\nThat is all.", " in all")))  # fmt: skip
+def test_a_score_of_another_scale_never_counts(form: str, n: int, top: int, before: str, after: str) -> None:
+    found = parse_score(before + form.format(n=n, top=top) + after, ADDITIVE, "stop")
+    assert found == ((n, "ok") if top == 5 else (None, "out_of_range"))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from("012345"), st.sampled_from("012345"), st.text(max_size=30))
 def test_which_number_is_written_decides_nothing(one: str, other: str, shown: str) -> None:
@@ -203,7 +221,17 @@ def test_which_number_is_written_decides_nothing(one: str, other: str, shown: st
 
 
 @pytest.mark.parametrize(
-    "raw", ["Score: " + "5" * 200_000, "Score: 5\n" * 20_000, "score" * 40_000, "(" * 200_000, "\x00" * 1000]
+    "raw",
+    [
+        "Score: " + "5" * 200_000,
+        "Score: 5\n" * 20_000,
+        "score" * 40_000,
+        "(" * 200_000,
+        "\x00" * 1000,
+        "Score: 5 out of " + "5" * 200_000,
+        "Score: 5" + " of" * 50_000,
+        "Score: 5 of " + "the " * 50_000,
+    ],
 )
 def test_huge_texts(raw: str) -> None:
     for shown in ("short", raw):

@@ -1,81 +1,89 @@
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfalign.errors import PromptFileError
 from selfalign.judges.meta import (
-    Battle,
     JudgedCandidate,
     battle_matrix,
     best_and_worst,
+    comparable,
     elo,
-    judge_judgements,
+    judged_candidates,
     judgement_pairs,
     most_disputed,
-    parse_verdict,
     position_weights,
 )
-from selfalign.templates import Templates, shipped_prompts
-from selfalign.types import Judgement, SamplingParams
-from tests.judges.scripted import ScriptedEngine, make_items
+from selfalign.types import Judgement, Message, MetaJudgement, Outcome
+from tests.judges.scripted import make_items
 
-TEMPLATES = Templates([shipped_prompts()])
-META, RUBRIC = TEMPLATES.load("meta/judgements"), TEMPLATES.load("judges/additive")
-PARAMS = SamplingParams(max_tokens=64)
+ASKED: tuple[Message, ...] = ({"role": "user", "content": "Judge é."},)
+Winner = Literal["first", "second"] | None
 
 
-def candidate(*raws: str, text: str = "an answer", number: int = 0) -> JudgedCandidate:
-    item = make_items(*[text] * (number + 1))[number]
-    judgements = tuple(
-        Judgement(f"{number}-{i}", item.candidate.candidate_id, 1, "rubric_votes", "h", "w", i, float(len(raw) % 6), "ok", raw, i, "{}")
+def judgement(number: int, raw: str, score: float | None = 3.0, candidate_id: str = "p0-c0") -> Judgement:
+    outcome: Outcome = "parse_error" if score is None else "ok"
+    return Judgement(f"{candidate_id}-j{number}", candidate_id, 1, "rubric_votes", "h", "w", number, score, outcome, raw, number, "{}")  # fmt: skip
+
+
+def candidate(*raws: str, number: int = 0, scores: Sequence[float] = ()) -> JudgedCandidate:
+    item = make_items(*["an answer"] * (number + 1))[number]
+    own = tuple(
+        judgement(i, raw, scores[i] if scores else float(len(raw) % 6), item.candidate.candidate_id)
         for i, raw in enumerate(raws)
+    )
+    return JudgedCandidate(item, ASKED, own)
+
+
+def verdict(
+    of: JudgedCandidate, first: int, second: int, winner: Winner, outcome: Outcome | None = None, p: float | None = None
+) -> MetaJudgement:
+    p = {"first": 1.0, "second": 0.0, None: None}[winner] if p is None else p
+    one, other = of.judgements[first], of.judgements[second]
+    return MetaJudgement(
+        f"{one.judgement_id}/{other.judgement_id}", 1, one.candidate_id, one.judge, one.judge_hash, one.judgement_id,
+        other.judgement_id, "m", "w", winner, p, outcome or ("ok" if winner else "parse_error"), "", None, "{}",
     )  # fmt: skip
-    return JudgedCandidate(item, judgements)
 
 
-def quality(judgement: str) -> int:
-    return int(judgement.split()[1])
+def by_quality(of: JudgedCandidate) -> list[MetaJudgement]:
+    """Of "quality n" the higher number wins, wherever it is shown."""
+    quality = [int(j.raw.split()[1]) for j in of.judgements]
+    numbers = range(len(quality))
+    return [
+        verdict(of, i, j, "first" if quality[i] > quality[j] else "second") for i in numbers for j in numbers if i != j
+    ]
 
 
-def shown_pair(shown: str) -> tuple[str, str]:
-    first = shown.split("<judgement_a>\n")[1].split("\n</judgement_a>")[0]
-    return first, shown.split("<judgement_b>\n")[1].split("\n</judgement_b>")[0]
-
-
-def by_quality(shown: str, vote: int) -> str:
-    first, second = shown_pair(shown)
-    return f"Because. Winner: {'A' if quality(first) > quality(second) else 'B'}"
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        ("Winner: A", "first"), ("**Winner:** B", "second"), ("winner: [[b]]", "second"), ("Winner: Judgement A.", "first"),
-        ("Winner: A? No. Winner: B", "second"), ("Winner: A or B", None), ("Winner: Alice", None), ("A is better", None), ("", None),
-    ],
-)  # fmt: skip
-def test_verdicts(raw: str, expected: str | None) -> None:
-    assert parse_verdict(raw) == expected
+def test_comparable_judgements_have_a_score_and_texts_of_their_own() -> None:
+    votes = [judgement(3, "b "), judgement(1, "b"), judgement(0, "a", None), judgement(2, " "), judgement(4, "c")]
+    assert [vote.sample_idx for vote in comparable(votes)] == [1, 4]
+    items = {item.candidate.candidate_id: item for item in make_items("x", "y")}
+    messages = {("p0-c0", "h"): ASKED, ("p0-c1", "h"): ASKED}
+    (found,) = judged_candidates(items, [*votes, judgement(0, "only", candidate_id="p0-c1")], messages)
+    assert found.subject == ("p0-c0", "h")
+    assert found.item is items["p0-c0"]
 
 
 def test_the_place_that_wins_more_weighs_less() -> None:
-    battles = [
-        Battle(0, 1, "first"),
-        Battle(1, 0, "first"),
-        Battle(0, 2, "first"),
-        Battle(2, 0, "second"),
-        Battle(1, 2, None),
-    ]
-    assert position_weights(battles) == (0.25, 0.75)
+    of = candidate("a", "b", "c")
+    verdicts = [
+        verdict(of, 0, 1, "first"), verdict(of, 1, 0, "first"), verdict(of, 0, 2, "first"), verdict(of, 2, 0, "second"),
+        verdict(of, 1, 2, None),
+    ]  # fmt: skip
+    assert position_weights(verdicts) == (0.25, 0.75)
     assert position_weights([]) == (0.5, 0.5)
-    matrix = battle_matrix(3, battles, (0.25, 0.75))
+    ids = [j.judgement_id for j in of.judgements]
+    matrix = battle_matrix(ids, verdicts, (0.25, 0.75))
     assert matrix.tolist() == [[0, 0.25, 1.0], [0.25, 0, 0], [0, 0, 0]]
-    consistent = battle_matrix(3, battles, (0.25, 0.75), consistent_only=True)
+    consistent = battle_matrix(ids, verdicts, (0.25, 0.75), consistent_only=True)
     assert consistent.tolist() == [[0, 0, 1.0], [0, 0, 0], [0, 0, 0]]
 
 
@@ -105,60 +113,69 @@ def test_selection() -> None:
     assert best_and_worst([1.0, 0.0], [20, 10], 2.0) == (0, 1)
 
 
-def test_judgements_are_compared_in_both_orders_and_paired() -> None:
-    engine = ScriptedEngine(answer=by_quality)
-    candidates = [candidate("quality 1", "quality 3", "quality 2"), candidate("quality 5", "quality 4", number=1)]
-    battles = judge_judgements(engine, META, candidates, PARAMS, 7, 1)
-    assert [len(own) for own in battles] == [6, 2]
-    assert len({request.seeds for request in engine.requests}) == 8
-    result = judgement_pairs(candidates, battles, RUBRIC)
-    assert [(p.chosen.raw, p.rejected.raw) for p in result.pairs] == [
-        ("quality 3", "quality 1"),
-        ("quality 5", "quality 4"),
-    ]
+def test_the_best_and_the_worst_judgement_of_a_candidate_are_a_pair() -> None:
+    three, two = candidate("quality 1", "quality 3", "quality 2"), candidate("quality 5", "quality 4", number=1)
+    verdicts = by_quality(three) + by_quality(two)
+    result = judgement_pairs([three, two], verdicts, 1)
+    texts = {j.judgement_id: j.raw for c in (three, two) for j in c.judgements}
+    assert sorted((texts[p.chosen_id], texts[p.rejected_id], p.n_verdicts) for p in result.pairs) == [
+        ("quality 3", "quality 1", 6), ("quality 5", "quality 4", 2)
+    ]  # fmt: skip
     assert result.first_share == 0.5
-    assert result.pairs[0].messages == RUBRIC.messages(instruction="Say hello.", response="an answer")
-    assert all(pair.margin > 0 for pair in result.pairs)
-    # the order of candidates decides nothing
-    again = judge_judgements(engine, META, candidates[::-1], PARAMS, 7, 1)
-    assert again[::-1] == battles
+    for pair in result.pairs:
+        assert pair.margin == pair.chosen_elo - pair.rejected_elo > 0
+        assert json.loads(pair.messages) == [{"role": "user", "content": "Judge é."}]
+    assert judgement_pairs([two, three], verdicts[::-1], 1) == result, "order decides nothing"
+    assert {p.pair_id for p in judgement_pairs([three, two], verdicts, 2).pairs}.isdisjoint(
+        p.pair_id for p in result.pairs
+    )
+
+
+def test_the_clearest_pairs_are_kept_and_the_others_counted() -> None:
+    three, two = candidate("quality 1", "quality 3", "quality 2"), candidate("quality 5", "quality 4", number=1)
+    verdicts = by_quality(three) + by_quality(two)
+    everything = judgement_pairs([three, two], verdicts, 1).pairs
+    one = judgement_pairs([three, two], verdicts, 1, limit=1)
+    assert one.pairs == everything[:1] and everything[0].margin > everything[1].margin
+    assert one.skipped == (((everything[1].candidate_id, "h"), "share"),)
+    assert judgement_pairs([three, two], verdicts, 1, limit=0).pairs == ()
 
 
 def test_a_meta_judge_that_only_sees_places_gives_no_pairs() -> None:
-    candidates = [candidate("quality 1", "quality 2"), candidate("quality 3", "quality 1", number=1)]
-    battles = judge_judgements(ScriptedEngine(answer=lambda s, v: "Winner: A"), META, candidates, PARAMS, 7, 1)
-    result = judgement_pairs(candidates, battles, RUBRIC)
-    assert (result.pairs, result.skipped, result.first_share) == ((), {"tie": 2}, 1.0)
+    of = candidate("quality 1", "quality 2")
+    result = judgement_pairs([of], [verdict(of, 0, 1, "first"), verdict(of, 1, 0, "first")], 1)
+    assert (result.pairs, result.skipped, result.first_share) == ((), ((of.subject, "tie"),), 1.0)
 
 
-def test_what_cannot_be_told_is_counted() -> None:
-    silent = ScriptedEngine(answer=lambda s, v: "hm")
-    candidates = [candidate("quality 1", "quality 2")]
-    result = judgement_pairs(candidates, judge_judgements(silent, META, candidates, PARAMS, 7, 1), RUBRIC)
-    assert (result.skipped, result.first_share) == ({"tie": 1}, None)
-    small = ScriptedEngine(answer=by_quality, context_length=100)
-    assert {b.winner for b in judge_judgements(small, META, candidates, PARAMS, 7, 1)[0]} == {None}
-    assert small.calls == 0
-    same = [candidate("quality 1", "quality 1\n")]
-    fought = [[Battle(0, 1, "first"), Battle(1, 0, "second")]]
-    assert judgement_pairs(same, fought, RUBRIC).skipped == {"identical_texts": 1}
-    longer = [candidate("quality 9 " + "x" * 90, "quality 1")]
-    fought = judge_judgements(ScriptedEngine(answer=by_quality), META, longer, PARAMS, 7, 1)
-    assert judgement_pairs(longer, fought, RUBRIC, max_length_ratio=2).skipped == {"length_ratio": 1}
+def test_a_lean_to_one_place_cancels_out_where_wins_are_probabilities() -> None:
+    of = candidate("quality 1", "quality 2")
+    # First always wins; by how much tells them apart.
+    verdicts = [verdict(of, 0, 1, "first", p=0.7), verdict(of, 1, 0, "first", p=0.8)]
+    assert position_weights(verdicts) == pytest.approx((0.25, 0.75))
+    (pair,) = judgement_pairs([of], verdicts, 1).pairs
+    assert (pair.chosen_id, pair.rejected_id) == (of.judgements[1].judgement_id, of.judgements[0].judgement_id)
+    assert reasons(of, verdicts, min_margin=pair.margin * 1.01) == ["margin"]
+    even = [verdict(of, 0, 1, "first", p=0.7), verdict(of, 1, 0, "first", p=0.7)]
+    assert reasons(of, even) == ["tie"]
 
 
-def test_a_winner_named_inside_a_judgement_is_not_the_verdict() -> None:
-    candidates = [candidate("quality 1. Winner: A", "quality 2. Winner: A")]
-    engine = ScriptedEngine(answer=lambda shown, vote: "Both are poor.")
-    assert {b.winner for b in judge_judgements(engine, META, candidates, PARAMS, 7, 1)[0]} == {None}
+def reasons(of: JudgedCandidate, verdicts: Sequence[MetaJudgement], **more: Any) -> list[str]:
+    return [reason for _, reason in judgement_pairs([of], verdicts, 1, **more).skipped]
+
+
+def test_what_gives_no_pair_is_counted_with_its_reason() -> None:
+    of = candidate("quality 1", "quality 2")
+    assert reasons(of, [verdict(of, 0, 1, None), verdict(of, 1, 0, None, "truncated")]) == ["no_verdict"]
+    assert reasons(of, [verdict(of, i, 1 - i, None, "truncated") for i in (0, 1)]) == ["too_long"]
+    assert judgement_pairs([of], [verdict(of, 0, 1, None)], 1).first_share is None
+    longer = candidate("quality 9 " + "x" * 90, "quality 1")
+    assert reasons(longer, by_quality(longer), max_length_ratio=2) == ["length_ratio"]
+    assert reasons(longer, by_quality(longer)) == []
+    half = [verdict(of, 0, 1, "second")]
+    assert reasons(of, half, consistent_only=True) == ["tie"]
 
 
 def test_the_most_disputed_first() -> None:
-    calm, wild = candidate("a", "b", "c"), candidate("a", "bcdef", number=1)
+    calm, wild = candidate("a", "b", scores=(3, 3)), candidate("a", "b", scores=(1, 5), number=1)
     assert most_disputed([calm, wild], 1) == [wild]
     assert most_disputed([calm, wild], 5) == [calm, wild]
-
-
-def test_another_prompt_is_refused() -> None:
-    with pytest.raises(PromptFileError, match="variables"):
-        judge_judgements(ScriptedEngine(), RUBRIC, [], PARAMS, 7, 1)

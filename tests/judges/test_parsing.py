@@ -40,6 +40,14 @@ ADDITIVE = score_format("judges/additive")
         ("Score: 1 so far ... Score: 4", 4),
         ("Score: 9, no: Score: 4", 4),
         ("I'm sorry to say that it is weak.\nScore: 1", 1),
+        ("Score: 4 out of 5", 4),
+        ("Score: 4 of 5 points", 4),
+        ("Score: 4 points out of five", 4),
+        ("Score: **4** (out of 5)", 4),
+        ("Score: 2 on a scale from 0 to 5", 2),
+        ("Score: 4. Out of 10 answers it is the best.", 4),
+        ("Score: 4 of the points", 4),
+        ("Score: 4, since 3 of 4 claims hold", 4),
     ],
 )
 def test_scores_that_are_read(raw: str, expected: float) -> None:
@@ -64,6 +72,18 @@ def test_scores_that_are_read(raw: str, expected: float) -> None:
         ("Score: 45", "stop", "out_of_range"),
         ("Score: 5.5", "stop", "out_of_range"),
         ("Score: 4/10", "stop", "out_of_range"),
+        ("Score: 5 out of 10", "stop", "out_of_range"),
+        ("Score: **5** of 10", "stop", "out_of_range"),
+        ("Score: 5 points out of 10", "stop", "out_of_range"),
+        ("Score: 5 (out of 10)", "stop", "out_of_range"),
+        ("Score: 4 out of ten", "stop", "out_of_range"),
+        ("Score: 4, out of a possible 10", "stop", "out_of_range"),
+        ("Score: 5 on a scale from 1 to 10", "stop", "out_of_range"),
+        ("Score (out of 10): 5", "stop", "out_of_range"),
+        ("Score (0-10): 5", "stop", "out_of_range"),
+        ("Score: 5 %", "stop", "out_of_range"),
+        ("Score: 3 of 4 criteria", "stop", "out_of_range"),
+        ("Score: 4/5. On ten points, Score: 5 of 10", "stop", "out_of_range"),
         ("Score: 4. On second thoughts, Score: 7", "stop", "out_of_range"),
         ("Score: " + "9" * 400, "stop", "out_of_range"),
         ("The response earns", "length", "truncated"),
@@ -97,10 +117,21 @@ def test_a_score_before_the_end_of_a_cut_answer_counts() -> None:
         ("得分：3到4", (None, "parse_error")),
         ("得分：<分数>", (None, "parse_error")),
         ("得分：8", (None, "out_of_range")),
+        ("得分：4分（满分5分）", (4, "ok")),
+        ("得分：5分，满分10分", (None, "out_of_range")),
+        ("得分：5（10分制）", (None, "out_of_range")),
     ],
 )
 def test_chinese_rubric(raw: str, expected: tuple[float | None, str]) -> None:
     assert parse_score(raw, score_format("judges/additive_zh"), "stop") == expected
+
+
+def test_a_rubric_of_its_own_scale_and_pattern_knows_other_scales_too() -> None:
+    ten, percent = (ScoreFormat(min=0, max=top, pattern=r"grade (\d+)") for top in (10, 100))
+    assert parse_score("grade 7 out of 10", ten, "stop") == (7, "ok")
+    assert parse_score("grade 4 out of 5", ten, "stop") == (None, "out_of_range")
+    assert parse_score("grade 80%", percent, "stop") == (80, "ok")
+    assert parse_score("grade 4 of 5", percent, "stop") == (None, "out_of_range")
 
 
 def test_no_failure_has_a_number_that_could_become_a_label() -> None:

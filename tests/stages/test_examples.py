@@ -55,7 +55,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 def examples(tokenizer: Any, needs: str, system_prompt: str | None = None, **made: Sequence[Any]) -> list[Any]:
     prompts, candidates = {p.prompt_id: p for p in PROMPTS}, {c.candidate_id: c for c in CANDIDATES}
-    return Encoder(tokenizer, system_prompt, prompts, candidates, {}).examples(made, needs)
+    return Encoder(tokenizer, system_prompt, prompts, candidates, {}, {}).examples(made, needs)
 
 
 def test_pairs_carry_their_scores_and_are_in_order_of_id(tokenizer: Any) -> None:

@@ -11,7 +11,9 @@ from selfalign.types import (
     Event,
     GoldJudgement,
     Judgement,
+    JudgementPair,
     Lesson,
+    MetaJudgement,
     Pair,
     Prompt,
     Ranking,
@@ -90,6 +92,23 @@ def lesson(lesson_id: str = "l1") -> Lesson:
 
 def ranking(ranking_id: str = "r1") -> Ranking:
     return Ranking(ranking_id, "p1", 1, ("c1", "c2"), (4.0, 2.5), "rubric_votes", "ranking", 1.0)
+
+
+def meta_judgement(meta_id: str = "m1", **changes: Any) -> MetaJudgement:
+    values: dict[str, Any] = {
+        "round": 1, "candidate_id": "c1", "judge": "rubric", "judge_hash": "h", "first_id": "j1", "second_id": "j2",
+        "meta_hash": "mh", "weights_hash": "w0", "winner": "first", "p_first": 1.0, "outcome": "ok", "raw": "Winner: A", "seed": 9,
+        "detail": "{}",
+    }  # fmt: skip
+    return MetaJudgement(meta_id, **values | changes)
+
+
+def judgement_pair(pair_id: str = "jp1", **changes: Any) -> JudgementPair:
+    values: dict[str, Any] = {
+        "round": 1, "candidate_id": "c1", "judge": "rubric", "judge_hash": "h", "messages": "[]", "chosen_id": "j1",
+        "rejected_id": "j2", "chosen_elo": 0.75, "rejected_elo": -0.25, "margin": 1.0, "n_verdicts": 2, "weight": 1.0,
+    }  # fmt: skip
+    return JudgementPair(pair_id, **values | changes)
 
 
 def unary_label(label_id: str = "u1") -> UnaryLabel:

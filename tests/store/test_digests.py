@@ -17,7 +17,9 @@ from tests.store.rows import (
     event,
     gold_judgement,
     judgement,
+    judgement_pair,
     lesson,
+    meta_judgement,
     pair,
     prompt,
     selection,
@@ -26,7 +28,7 @@ from tests.store.rows import (
 
 ROWS: list[Any] = [
     prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),
-    pair("pair", "c1", "c2"), unary_label(), lesson(), checkpoint(),
+    pair("pair", "c1", "c2"), unary_label(), lesson(), meta_judgement(), judgement_pair(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
 GOLDEN: dict[str, str] = {
@@ -38,6 +40,8 @@ GOLDEN: dict[str, str] = {
     "pairs": "325db1d8676573f2295dd61127c285c5",
     "unary_labels": "9e294bb0dbe42f294a57a47964227be5",
     "lessons": "cb73317306935d09b7f220637afa2cac",
+    "meta_judgements": "faac9bcb626302428161f49c787fad1d",
+    "judgement_pairs": "afb0782fbbd49b62da67da4f3b4aa59a",
     "checkpoints": "87460da29b01bee6819ab6d5297d15e8",
 }
 

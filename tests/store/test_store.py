@@ -24,7 +24,9 @@ from tests.store.rows import (
     event,
     gold_judgement,
     judgement,
+    judgement_pair,
     lesson,
+    meta_judgement,
     pair,
     prompt,
     ranking,
@@ -33,7 +35,8 @@ from tests.store.rows import (
 )
 
 ONE_OF_EACH: list[Any] = [
-    prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), ranking(), lesson(), checkpoint(),
+    prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), ranking(), lesson(),
+    meta_judgement(), judgement_pair(), checkpoint(),
     evaluation("pass_rate_strict", 0.5), event("e1"),
 ]  # fmt: skip
 

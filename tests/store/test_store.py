@@ -27,12 +27,13 @@ from tests.store.rows import (
     lesson,
     pair,
     prompt,
+    ranking,
     selection,
     unary_label,
 )
 
 ONE_OF_EACH: list[Any] = [
-    prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), lesson(), checkpoint(),
+    prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), ranking(), lesson(), checkpoint(),
     evaluation("pass_rate_strict", 0.5), event("e1"),
 ]  # fmt: skip
 

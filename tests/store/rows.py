@@ -113,3 +113,7 @@ def judgement_pair(pair_id: str = "jp1", **changes: Any) -> JudgementPair:
 
 def unary_label(label_id: str = "u1") -> UnaryLabel:
     return UnaryLabel(label_id, "p1", 1, "c1", True, 4.0, "threshold", 1.0)
+
+
+def ranking(ranking_id: str = "r1") -> Ranking:
+    return Ranking(ranking_id, "p1", 1, ("c1", "c2"), (4.0, 1 / 3), "rubric", "ranking", 1.0)

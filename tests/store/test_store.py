@@ -238,8 +238,10 @@ def test_a_reader_stops_writers_but_no_readers(store: Store, holder: subprocess.
 
 @pytest.mark.parametrize("holder", ["ro"], indirect=True)
 def test_a_waiting_writer_goes_on_when_the_file_is_free(store: Store, holder: subprocess.Popen[str]) -> None:
-    threading.Timer(0.4, lambda: holder.communicate("\n")).start()
+    letting_go = threading.Timer(0.4, lambda: holder.communicate("\n"))
+    letting_go.start()
     assert store.insert([prompt()]) == 1
+    letting_go.join()
 
 
 def test_a_connection_of_the_same_process_is_explained(store: Store) -> None:

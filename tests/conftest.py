@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_model import make_tiny_model
+
+
+def pytest_collection_finish() -> None:
+    """What collecting the tests imported stays; trainers and engines, which collect garbage often, pass it by."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is still frozen as Python ends is reported as leaked by DuckDB's bindings
 
 
 @pytest.fixture(scope="session")

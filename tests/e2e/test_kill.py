@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 
 import psutil
@@ -40,32 +41,31 @@ def test_a_kill_at_every_named_moment_leaves_no_trace(finished: Project, project
     assert batches_begun(project) - batches_begun(finished) <= len(MOMENTS)
 
 
-def wait_for_work(project: Project, process: psutil.Popen) -> None:
+def wait_for_work(project: Project, process: subprocess.Popen[bytes], started: float) -> None:
+    """Return once a stage process of this start has something done."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((project.workspace / ".selfalign/jobs").glob("*/progress.json")):
+    while time.monotonic() < deadline:
+        files = (project.workspace / ".selfalign/jobs").glob("*/progress.json")
+        if any(file.stat().st_mtime >= started for file in files):
+            return
         assert process.poll() is None
         time.sleep(0.02)
+    pytest.fail("no stage has begun")
 
 
-def test_a_killed_run_leaves_no_process_behind(project: Project) -> None:
+def test_a_killed_run_leaves_no_process_behind_and_a_polite_stop_can_be_resumed(project: Project) -> None:
     project.write(rounds=1)
-    process = project.start("run", "run.yaml")
-    wait_for_work(project, process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    process.kill()  # the run alone: its stage process and the one that forked it must notice by themselves
-    process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_polite_stop_can_be_resumed(project: Project, number: int) -> None:
-    project.write(rounds=1)
-    process = project.start("run", "run.yaml")
-    wait_for_work(project, process)
-    process.send_signal(number)
-    assert process.wait(60) != 0
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        started = time.time()
+        process = project.start("run", "run.yaml")
+        wait_for_work(project, process, started)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        # The run alone: its stage process and the one that forked it must notice by themselves.
+        process.send_signal(number)
+        assert process.wait(60) != 0, number
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, number
     done = project.selfalign("run", "run.yaml")
     assert done.returncode == 0, done.stderr
     assert len(project.sql("select * from round_summary")) == 2

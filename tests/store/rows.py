@@ -90,10 +90,6 @@ def lesson(lesson_id: str = "l1") -> Lesson:
     return Lesson(lesson_id, 1, "judge", "gold", "g1", "rubric_logits", "h", "[]", "Score: ", "5", False, 1.0)
 
 
-def ranking(ranking_id: str = "r1") -> Ranking:
-    return Ranking(ranking_id, "p1", 1, ("c1", "c2"), (4.0, 2.5), "rubric_votes", "ranking", 1.0)
-
-
 def meta_judgement(meta_id: str = "m1", **changes: Any) -> MetaJudgement:
     values: dict[str, Any] = {
         "round": 1, "candidate_id": "c1", "judge": "rubric", "judge_hash": "h", "first_id": "j1", "second_id": "j2",

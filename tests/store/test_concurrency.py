@@ -13,7 +13,7 @@ import pytest
 
 from selfalign.store.store import Store
 
-_BATCHES = 200
+_BATCHES = 120
 _ROWS = 20
 _WHOLE = (
     "select e.subject_id as batch, count(c.candidate_id) as n from events e "
@@ -85,7 +85,7 @@ print(statistics.median(waits), max(waits))
 """
 
 #: Queries in all. For figures worth quoting: QUERIES=1000, on a machine that does nothing else.
-_QUERIES = int(os.environ.get("QUERIES", "200"))
+_QUERIES = int(os.environ.get("QUERIES", "100"))
 _ASKERS = 2
 
 

@@ -23,7 +23,6 @@ import duckdb
 
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
-from selfalign.store.instance import Instance
 
 #: Short to the end: whoever looks rarely loses the turn to those who come anew, and a batch then waits for seconds.
 _FIRST_WAIT_S = 0.002
@@ -31,8 +30,8 @@ _LONGEST_WAIT_S = 0.02
 _WAIT_GROWTH = 1.5
 #: Batches are small, and a stage on the same machine wants the cores.
 _MOST_THREADS = 4
-#: DuckDB's words where the file is open in this process by another instance.
-_OPEN_HERE = "Unique file handle conflict"
+#: Nothing may call out: DuckDB would otherwise try to download an extension for seconds.
+_OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 _PID = re.compile(r"\(PID (\d+)\)")
 
@@ -65,37 +64,10 @@ def opened(path: Path, *, read_only: bool, timeout: float, config: Mapping[str, 
     Raises:
         StoreError: no such file, not a DuckDB file, damaged, or in use for ``timeout`` seconds.
     """
-    if config:
-        with _own_instance(path, read_only, timeout, config) as connection:
-            yield connection
-        return
-    instance, sound, connection = Instance(path, _threads()), False, None
+    connection = _open(path, read_only, timeout, dict(config or {}))
     try:
-        connection = _patiently(path, timeout, lambda: _attach(instance, path, read_only))
-        yield connection
-        sound = True
-    except duckdb.Error as error:
-        raise (damaged(path, error) if is_damage(error) else error) from None
-    finally:
-        if connection is not None:
-            _close(connection)
-        instance.give_back(sound=sound)
-
-
-def _attach(instance: Instance, path: Path, read_only: bool) -> Any:
-    try:
-        return instance.attach(read_only)
-    except duckdb.Error as error:
-        if _OPEN_HERE not in str(error):
-            raise
-    # A notebook's own plain connection to the file is shared, if it is of the same mode.
-    return duckdb.connect(str(path), read_only=read_only)
-
-
-@contextlib.contextmanager
-def _own_instance(path: Path, read_only: bool, timeout: float, config: Mapping[str, str]) -> Iterator[Any]:
-    connection = _patiently(path, timeout, lambda: duckdb.connect(str(path), read_only=read_only, config=dict(config)))
-    try:
+        if not config:
+            _settle(connection)
         yield connection
     except duckdb.Error as error:
         raise (damaged(path, error) if is_damage(error) else error) from None
@@ -149,6 +121,10 @@ def is_damage(error: BaseException) -> bool:
 
 def damaged(path: Path, error: BaseException) -> StoreError:
     return StoreError(f"{path}: damaged or unreadable ({first_line(error)}); restore the file from a copy")
+
+
+def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -> Any:
+    return _patiently(path, timeout, lambda: duckdb.connect(str(path), read_only=read_only, config=config))
 
 
 def _patiently(path: Path, timeout: float, open_file: Callable[[], Any]) -> Any:
@@ -209,8 +185,11 @@ def _take_turn(handle: int, deadline: float) -> None:
         time.sleep(wait)
 
 
-def _threads() -> int:
-    return min(_MOST_THREADS, os.cpu_count() or 1)
+def _settle(connection: Any) -> None:
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    # Set after opening, not as config: a notebook's own plain connection to the file then does not clash.
+    for key, value in {**_OFFLINE, "threads": str(threads)}.items():
+        connection.execute(f"SET {key} = {value}")
 
 
 def _close(connection: Any) -> None:

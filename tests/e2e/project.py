@@ -84,6 +84,10 @@ def ask(api: str, path: str, body: Any = None) -> Any:
         return json.loads(answer.read() or "null")
 
 
+#: Value of a key that a config is to be written without.
+LEFT_OUT = object()
+
+
 @dataclass
 class Project:
     """A folder with a config, prompts and the tiny model, and ways to run it."""
@@ -96,7 +100,7 @@ class Project:
     extra: dict[str, str] = field(default_factory=dict)
 
     def write(self, **changes: Any) -> Path:
-        """Write the config with ``changes``; a key that is None is left out, so that the program's default holds."""
+        """Write the config with ``changes``; a key that is LEFT_OUT is not written: the program's default holds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, prompts in (("train.jsonl", TRAIN_PROMPTS), ("held.jsonl", HELD_OUT_PROMPTS)):
             if not (self.folder / name).exists():
@@ -129,7 +133,7 @@ class Project:
         }  # fmt: skip
         config.update(changes)
         path = self.folder / "run.yaml"
-        given = {key: value for key, value in config.items() if value is not None}
+        given = {key: value for key, value in config.items() if value is not LEFT_OUT}
         path.write_text(yaml.safe_dump(given), encoding="utf-8")
         return path
 

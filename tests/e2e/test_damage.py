@@ -44,7 +44,7 @@ def test_every_last_file_cut_short_is_made_again(finished: Project, project: Pro
     stop_at(project, "state_marked:2")
     cut(newest(project, "*-train-*/scratch/checkpoints/*/optimizer.pt"))
     stop_at(project, "state_marked:1")
-    for file in (newest(project, "*-train-*/scratch/guards-*.json"), newest(project, "*-train-*/scratch/logprobs-*")):
+    for file in (newest(project, "*-train-*/scratch/guards-*.json"), newest(project, "../logprobs/logprobs-*")):
         cut(file)
     stop_at(project, "checkpoint_renamed")
     cut(project.workspace / "checkpoints/round-1/model.safetensors", 0.9)

@@ -22,7 +22,7 @@ from selfalign.session import session
 from selfalign.types import Pairing
 from selfalign.verify import verify
 from selfalign.workspace import Workspace
-from tests.e2e.project import Project, ask
+from tests.e2e.project import LEFT_OUT, Project, ask
 
 
 def one_error(done: Any, code: int = 1) -> str:
@@ -55,7 +55,7 @@ def write_mirrored_gold(path: Path) -> None:
 
 def test_a_run_that_is_stopped_loosened_rolled_back_and_taken_back(project: Project) -> None:
     # A judge at chance, measured by the real stage, under the gates that are on where the config names none.
-    chance = {"calibrate": {"gold": "gold.jsonl"}, "gates": None}
+    chance = {"calibrate": {"gold": "gold.jsonl"}, "gates": LEFT_OUT}
     project.write(rounds=1, **chance)
     write_mirrored_gold(project.folder / "gold.jsonl")
     first = one_error(project.selfalign("run", "run.yaml"), code=1)

@@ -97,7 +97,7 @@ def test_what_a_change_concerns(
     assert ("train" in first) == bool(stale)
     work = estimate(config)
     assert ("resample" in {row["stage"] for row in work["stages"]}) == (config.resample is not None)
-    (pairs,) = (row["rows"] for row in work["stages"] if row["stage"] == "pair (at most)")
+    (pairs,) = (row["rows"] for row in work["stages"] if row["stage"] == "pair")
     assert pairs == 6 * {"pair=tournament": 3, "resample=null": 4}.get(change, 2)
 
 

@@ -275,21 +275,6 @@ class RunConfig(Settings):
             raise ValueError(problem)
         return self
 
-    @model_validator(mode="after")
-    def _resampling_leaves_pairs(self) -> RunConfig:
-        accept, candidates = getattr(self.resample, "accept", None), self.generate.candidates
-        if accept is None:
-            return self
-        keeps_all = getattr(self.resample, "keeps_all_of", None)
-        if keeps_all is not None and keeps_all(candidates):
-            raise ValueError(
-                f"resample.accept: {accept} of generate.candidates {candidates} are all of them; sample more candidates "
-                f"a prompt (RSO: 64), or accept fewer"
-            )
-        if accept < 2 and find("pair", self.pair.id).load().makes == "pairs":
-            raise ValueError("resample.accept must be at least 2: a pair has two sides")
-        return self
-
     def teaches(self, round: int) -> bool:
         """Whether ``round`` teaches the judge."""
         return round in self.teach.rounds

@@ -28,6 +28,7 @@ def misfits(config: Any) -> Iterator[str]:
     yield from _judge(config)
     yield from _candidates(config)
     yield from _trainer(config)
+    yield from _resampler(config)
 
 
 def _judge(config: Any) -> Iterator[str]:
@@ -75,3 +76,17 @@ def _trainer(config: Any) -> Iterator[str]:
     reads_columns = {column for loss in getattr(config.train, "losses", tuple)() for column in loss.reads()}
     if "smoothing" in reads_columns and getattr(config.pair, "strength", None) is None:
         yield "train.label_smoothing: pair needs pair.strength, which records it; set pair.strength: {}"
+
+
+def _resampler(config: Any) -> Iterator[str]:
+    accept, candidates = getattr(config.resample, "accept", None), config.generate.candidates
+    if accept is None:
+        return
+    keeps_all = getattr(config.resample, "keeps_all_of", None)
+    if keeps_all is not None and keeps_all(candidates):
+        yield (
+            f"resample.accept: {accept} of generate.candidates {candidates} are all of them; sample more candidates "
+            f"a prompt (RSO: 64), or accept fewer"
+        )
+    if accept < 2 and getattr(find("pair", config.pair.id).load(), "makes", "pairs") == "pairs":
+        yield "resample.accept must be at least 2: a pair has two sides"

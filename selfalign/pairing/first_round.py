@@ -30,4 +30,4 @@ class FirstRoundBuilder:
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder."""
-        return pairs_of_matches(data, neighbours, self.name, self.config)
+        return pairs_of_matches(data, neighbours, self, self.config.min_margin)

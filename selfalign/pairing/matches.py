@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.identity import content_id
+from selfalign.pairing.rows import Named, pair
+from selfalign.pairing.sides import ROUNDING, Side
 from selfalign.protocols import PairingInput
 from selfalign.types import Pair, Pairing, ScoredCandidate, ScoredGroup, Unpaired
-
-#: Means of the same votes may differ in the last bits: 0.6 - 0.5 is a margin of 0.1.
-_ROUNDING = 1e-9
 
 Match = tuple[ScoredCandidate, ScoredCandidate]
 
@@ -43,8 +41,7 @@ def knock_out(players: Sequence[ScoredCandidate]) -> list[Match]:
 
 
 def pairs_of_matches(
-    data: PairingInput, matches_of: Callable[[Sequence[ScoredCandidate]], list[Match]], builder: str,
-    settings: MatchSettings,
+    data: PairingInput, matches_of: Callable[[Sequence[ScoredCandidate]], list[Match]], builder: Named, min_margin: float
 ) -> Pairing:  # fmt: skip
     """A pair for every match that has a winner, in order; candidates without a score do not play.
 
@@ -57,7 +54,7 @@ def pairs_of_matches(
     skipped: Counter[str] = Counter()
     for group in data.groups:
         players = [c for c in group.candidates if c.score is not None]
-        results = [_result(match, group, data.round, builder, settings) for match in matches_of(players)]
+        results = [_result(match, group, data.round, builder, min_margin) for match in matches_of(players)]
         found = [result for result in results if isinstance(result, Pair)]
         reasons = Counter(result for result in results if isinstance(result, str))
         pairs += found
@@ -70,34 +67,20 @@ def pairs_of_matches(
     return Pairing(tuple(pairs), tuple(unpaired), skipped=dict(sorted(skipped.items())))
 
 
-def _result(match: Match, group: ScoredGroup, round: int, builder: str, settings: MatchSettings) -> Pair | str:
-    chosen, rejected = _better(*match)
-    high, low = _score(chosen), _score(rejected)
-    if chosen.candidate.text.strip() == rejected.candidate.text.strip():
+def _result(match: Match, group: ScoredGroup, round: int, builder: Named, min_margin: float) -> Pair | str:
+    chosen, rejected = (Side(_score(one), one) for one in _better(*match))
+    if chosen.text == rejected.text:
         return "identical_texts"
-    if high - low <= _ROUNDING:
+    margin = chosen.score - rejected.score
+    if margin <= ROUNDING:
         return "tie"
-    if high - low < settings.min_margin - _ROUNDING:
+    if margin < min_margin - ROUNDING:
         return "margin_below_minimum"
-    ids = (chosen.candidate.candidate_id, rejected.candidate.candidate_id)
-    return Pair(
-        pair_id=content_id("pair", round, group.prompt.prompt_id, *ids, settings.model_dump(mode="json")),
-        prompt_id=group.prompt.prompt_id,
-        round=round,
-        chosen_id=ids[0],
-        rejected_id=ids[1],
-        chosen_score=high,
-        rejected_score=low,
-        margin=high - low,
-        judge=group.judge,
-        builder=builder,
-        n_votes=min(chosen.n_votes, rejected.n_votes),
-        weight=1.0,
-    )
+    return pair(round, group, chosen, rejected, builder)
 
 
 def _better(first: ScoredCandidate, second: ScoredCandidate) -> Match:
-    return (second, first) if _score(second) - _score(first) > _ROUNDING else (first, second)
+    return (second, first) if _score(second) - _score(first) > ROUNDING else (first, second)
 
 
 def _score(candidate: ScoredCandidate) -> float:

@@ -50,7 +50,7 @@ def build_pairs(
             reasons.append(picked)
             continue
         for chosen, rejected in picked:
-            made = _pair(data.round, group, chosen, rejected, builder, decided_by)
+            made = pair(data.round, group, chosen, rejected, builder, decided_by)
             pairs.append(made)
             notes += [note(made, chosen, rejected)] if note else []
     pairing = Pairing(tuple(pairs), tuple(reasons), tuple(notes))
@@ -97,7 +97,10 @@ def ranking(round: int, group: ScoredGroup, sides: Sequence[Side], builder: Name
     )
 
 
-def _pair(round: int, group: ScoredGroup, chosen: Side, rejected: Side, builder: Named, decided_by: str | None) -> Pair:
+def pair(
+    round: int, group: ScoredGroup, chosen: Side, rejected: Side, builder: Named, decided_by: str | None = None
+) -> Pair:
+    """The row of one pair; ``decided_by`` is its judge, where that is not the group's."""
     ids = (chosen.candidate.candidate_id, rejected.candidate.candidate_id)
     return Pair(
         pair_id=content_id("pair", round, group.prompt.prompt_id, *ids, _settings(builder)),

@@ -31,4 +31,4 @@ class TournamentBuilder:
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder."""
-        return pairs_of_matches(data, knock_out, self.name, self.config)
+        return pairs_of_matches(data, knock_out, self, self.config.min_margin)

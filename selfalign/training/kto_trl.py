@@ -12,6 +12,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.unary import kl_estimate, kto_losses
+from selfalign.training.rows_trl import RowTrainer
 
 
 @dataclass
@@ -23,7 +24,7 @@ class LabelCollator(DataCollatorForUnpairedPreference):  # type: ignore[misc]
         return {**batch, "weight": torch.tensor([example["weight"] for example in examples])}
 
 
-class LabelTrainer(trl.KTOTrainer):  # type: ignore[misc]
+class LabelTrainer(RowTrainer, trl.KTOTrainer):  # type: ignore[misc]
     """TRL's trainer with the same things replaced as in the trainer of pairs.
 
     The dataset is passed through (no tokenising, and its completions for z0 are ours); reference log-probabilities
@@ -31,28 +32,11 @@ class LabelTrainer(trl.KTOTrainer):  # type: ignore[misc]
     over-weighted, and on CPUs only completion positions go through the head; nothing is sent to a hub.
     """
 
-    # The loss is already divided by the examples of the whole optimizer step.
-    loss_is_scaled_for_ga = True
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Summed policy log-probabilities of the last batch's completions, and of its completions for z0.
         self.last_log_probs: Any = None
         self.last_kl_log_probs: Any = None
         super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "weight" not in self._signature_columns:
-            self._signature_columns.append("weight")
-
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
-        return sum(len(batch["weight"]) for batch in batch_samples)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -76,12 +60,6 @@ class LabelTrainer(trl.KTOTrainer):  # type: ignore[misc]
         for name, mask in (("desirable", labels), ("undesirable", ~labels)):
             if mask.any():
                 figures[f"{name}_displacement"].append(ratios[mask].mean().item())
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card: the folder is described by the store."""
-
-    def _send_telemetry(self) -> None:
-        """None."""
 
 
 def _log_probs(model: Any, inputs: dict[str, Any], prefix: str) -> Any:

@@ -10,15 +10,15 @@ import torch
 import trl
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from selfalign.training.logprobs import completion_log_probs
+from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.objective import pair_losses
 from selfalign.training.losses.pairwise import PairBatch
 from selfalign.training.losses.pairwise_settings import Column, PairLoss
+from selfalign.training.rows_trl import RowTrainer
 
 #: Columns of ours, beside those that TRL's collator knows.
 _OURS = ("weight", *get_args(Column))
-_NOT_MODEL_INPUTS = ("completion_mask", "ref_chosen_logps", "ref_rejected_logps", *_OURS)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
         return {**batch, **ours}
 
 
-class PairwiseTrainer(trl.DPOTrainer):  # type: ignore[misc]
+class PairwiseTrainer(RowTrainer, trl.DPOTrainer):  # type: ignore[misc]
     """TRL's trainer with five things replaced.
 
     The dataset is passed through (no tokenising); reference log-probabilities come as columns, or not at all; the
@@ -39,27 +39,13 @@ class PairwiseTrainer(trl.DPOTrainer):  # type: ignore[misc]
     over-weighted, and on CPUs only completion positions go through the head; nothing is sent to a hub.
     """
 
-    # The loss is already divided by the pairs of the whole optimizer step.
-    loss_is_scaled_for_ga = True
+    own_columns = _OURS
 
     def __init__(self, *args: Any, losses: Sequence[PairLoss], **kwargs: Any) -> None:
         self.losses = losses
         #: Summed policy log-probabilities of the last batch, [chosen ..., rejected ...].
         self.last_log_probs: Any = None
         super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in _OURS if name not in self._signature_columns]
-
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
-        return sum(len(batch["weight"]) for batch in batch_samples)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -82,15 +68,8 @@ class PairwiseTrainer(trl.DPOTrainer):  # type: ignore[misc]
 
     def _log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """(summed log-probabilities, token counts), each [2 * pairs]."""
-        mask, ids = inputs["completion_mask"], inputs["input_ids"]
-        if ids.device.type == "cpu":
-            per_token = completion_log_probs(model, ids, mask)
-        else:
-            # TRL's fused head never holds a [tokens, vocabulary] matrix; without Triton it projects the prompt too.
-            kept = {key: value for key, value in inputs.items() if key not in _NOT_MODEL_INPUTS}
-            labels = ids.masked_fill(mask == 0, -100)
-            per_token = model(**kept, labels=labels, use_cache=False, fused_lm_head=True).log_probs
-        return per_token.sum(dim=1), mask[:, 1:].sum(dim=1)
+        mask = inputs["completion_mask"]
+        return summed_log_probs(model, inputs["input_ids"], inputs["attention_mask"], mask), mask[:, 1:].sum(dim=1)
 
     def _keep_figures(self, batch: PairBatch) -> None:
         """Displacement from the reference; without one, the log-probabilities themselves."""
@@ -106,9 +85,3 @@ class PairwiseTrainer(trl.DPOTrainer):  # type: ignore[misc]
         figures["rejected_displacement"].append(b.mean().item())
         figures["reward_margin"].append(self.beta * (a - b).mean().item())
         figures["reward_accuracy"].append((a > b).float().mean().item())
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card: the folder is described by the store."""
-
-    def _send_telemetry(self) -> None:
-        """None."""

@@ -23,12 +23,13 @@ from selfalign.training.logprobs import mixed_precision
 from selfalign.training.loop import StepReport, stop_if_not_finite
 from selfalign.training.policy import context_length, device, load_tokenizer, quiet
 from selfalign.training.reward import RECORD, RewardResult, RewardSettings, split_pairs
+from selfalign.training.rows_trl import LocalTrainer
 from selfalign.types import PairExample
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 
 
-class _Trainer(trl.RewardTrainer):  # type: ignore[misc]
+class _Trainer(LocalTrainer, trl.RewardTrainer):  # type: ignore[misc]
     """TRL's trainer on our token ids: nothing is tokenised, no card is written, nothing is sent to a hub."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -39,12 +40,6 @@ class _Trainer(trl.RewardTrainer):  # type: ignore[misc]
         loss = found[0] if isinstance(found, tuple) else found
         stop_if_not_finite(loss.detach(), self.state.global_step + 1)
         return found
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card: RECORD describes the folder."""
-
-    def _send_telemetry(self) -> None:
-        """None."""
 
 
 @quiet()

@@ -12,6 +12,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.pairwise import weighted_nll
+from selfalign.training.rows_trl import RowTrainer
 
 
 @dataclass
@@ -23,20 +24,13 @@ class CompletionCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
         return {**batch, "weight": torch.tensor([example["weight"] for example in examples])}
 
 
-class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
+class CompletionTrainer(RowTrainer, trl.SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with a loss over completion tokens that carries weights; see pairwise_trl.PairwiseTrainer."""
-
-    loss_is_scaled_for_ga = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Summed policy log-probabilities of the last batch's completions.
         self.last_log_probs: Any = None
         super().__init__(*args, **kwargs)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "weight" not in self._signature_columns:
-            self._signature_columns.append("weight")
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
         return sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batch_samples)
@@ -56,9 +50,3 @@ class CompletionTrainer(trl.SFTTrainer):  # type: ignore[misc]
         log_probs = summed_log_probs(model, inputs["input_ids"], inputs["attention_mask"], learned)
         self.last_log_probs = log_probs.detach()
         return log_probs, learned[:, 1:].sum(dim=1)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card: the folder is described by the store."""
-
-    def _send_telemetry(self) -> None:
-        """None."""

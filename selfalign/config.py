@@ -7,6 +7,7 @@ plug-in's own ``Config`` model, so that a typo in a plug-in's setting is found h
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,10 +27,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _plugin(kind: str, default: str | None = None, *, optional: bool = False) -> Any:
+def _plugin(kind: str, default: str | None = None, *, optional: bool = False, **preset: Any) -> Any:
     """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config.
 
-    Settings without an id are those of ``default``; null is taken where it is ``optional``.
+    Settings without an id are those of ``default``, where ``preset`` holds instead of its Config's own defaults; null
+    is taken where it is ``optional``.
     """
 
     def validate(value: Any) -> Any:
@@ -41,6 +43,8 @@ def _plugin(kind: str, default: str | None = None, *, optional: bool = False) ->
             return value
         if default and isinstance(value, dict):
             value = {"id": default, **value}
+            if value["id"] == default:
+                value = {**preset, **value}
         if not isinstance(value, dict) or not isinstance(value.get("id"), str):
             raise ValueError(f"needs an 'id' that names the {kind} to use")
         try:
@@ -164,6 +168,12 @@ class ExecutionSettings(Settings):
     stage_timeout_seconds: float | None = Field(None, gt=0, description="a stage process is ended after this long")
 
 
+#: How a judge is taught where ``teach.train`` does not say. A verdict is a token or two beside instructions' hundreds.
+_TEACHING: Mapping[str, Any] = {
+    "learning_rate": 2e-5, "epochs": 3, "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "average": "examples"
+}  # fmt: skip
+
+
 class TeachSettings(Settings):
     """Rounds that teach the model to judge, instead of aligning it by its own judgements.
 
@@ -179,7 +189,7 @@ class TeachSettings(Settings):
     instruction_share: float = Field(
         0.2, ge=0, lt=1, description="share of instructions with good answers (of the gold set) among the examples"
     )
-    train: _plugin("train", "sft") = Field(default_factory=lambda: {"learning_rate": 2e-5, "epochs": 3})  # type: ignore[valid-type]
+    train: _plugin("train", "sft", **_TEACHING) = Field(default_factory=dict)  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _can_teach(self) -> TeachSettings:

@@ -507,12 +507,16 @@ class RankingExample:
 
 @dataclass(frozen=True)
 class CompletionExample:
-    """A prompt and a wanted completion, for SFT."""
+    """A prompt and a wanted completion, for SFT.
+
+    Examples of the same ``group`` are seen in the same optimizer step where they fit; each without one is alone.
+    """
 
     example_id: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     weight: float
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ class Encoder:
             prompt_ids = encode_chat(self._tokenizer, json.loads(row.messages), row.answer_prefix)
             answer = self._tokenizer(row.answer, add_special_tokens=False)["input_ids"]
             end = [self._tokenizer.eos_token_id] if row.ends else []
-            return CompletionExample(row.lesson_id, prompt_ids, (*answer, *end), row.weight)
+            # Verdicts on two answers to one prompt differ by the answers alone: seen together, what they share cancels.
+            group = f"{row.source}:{row.subject_id}" if row.kind == "judge" else None
+            return CompletionExample(row.lesson_id, prompt_ids, (*answer, *end), row.weight, group)
         if isinstance(row, JudgementPair) or (isinstance(row, UnaryLabel) and not row.label):
             return None
         # Of equally good ones the first: index finds no other.

@@ -14,6 +14,8 @@ from selfalign.types import CompletionExample, LabelExample, PairExample, Rankin
 
 #: Steps whose examples are sorted by length together when length bucketing is on.
 _BUCKET_STEPS = 16
+#: Groups that wait for a step with room for them: so many steps' worth of units.
+_WAITING_STEPS = 4
 #: Scores no further apart are equal: means of the same votes may differ in the last bits.
 TIED = 1e-9
 
@@ -53,7 +55,7 @@ def fit_completions(examples: Sequence[CompletionExample], max_length: int) -> l
     for example in examples:
         _check_weight(f"example {example.example_id}", example.weight)
         ids = fit(f"example {example.example_id}", example.prompt_ids, example.completion_ids, max_length)
-        fitted.append(CompletionExample(example.example_id, tuple(example.prompt_ids), ids, example.weight))
+        fitted.append(replace(example, prompt_ids=tuple(example.prompt_ids), completion_ids=ids))
     return fitted
 
 
@@ -172,25 +174,77 @@ def ranking_columns(examples: Sequence[RankingExample]) -> dict[str, list[Any]]:
     }
 
 
-def training_order(lengths: Sequence[int], epochs: float, batch_size: int, seed: int, bucketing: bool) -> list[int]:
+def training_order(
+    lengths: Sequence[int],
+    epochs: float,
+    batch_size: int,
+    seed: int,
+    bucketing: bool,
+    groups: Sequence[str | None] | None = None,
+) -> list[int]:
     """Indices of the examples in the order of training, all epochs in one list.
 
     Every epoch is its own shuffle; a fractional last epoch uses the first part of one. Inside an
     optimizer step examples are sorted by length: the step's gradient is the same, and its
     micro-batches need less padding. ``bucketing`` sorts over 16 steps and shuffles those steps, so
     that a whole step has similar lengths.
+
+    Examples of one of ``groups`` are neighbours, and in one step where they fit (and are not bucketed).
     """
+    unit_of, units = _units(len(lengths), groups)
     wanted = max(1, round(epochs * len(lengths)))
     order: list[int] = []
     for epoch in range(math.ceil(wanted / len(lengths))):
-        indices = list(range(len(lengths)))
-        random.Random(derive_seed(seed, "training_order", epoch)).shuffle(indices)
-        order += indices
+        drawn = list(units)
+        random.Random(derive_seed(seed, "training_order", epoch)).shuffle(drawn)
+        # An epoch goes on filling the step that the one before has begun.
+        order += _whole_units(drawn, batch_size, len(order) % batch_size)
     order = order[:wanted]
     if bucketing:
         order = _bucketed(order, lengths, batch_size, random.Random(derive_seed(seed, "bucket_order")))
+    longest = [max(lengths[i] for i in unit) for unit in units]
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [index for step in steps for index in sorted(step, key=lambda i: (lengths[i], i))]
+    return [
+        index
+        for step in steps
+        for index in sorted(step, key=lambda i: (longest[unit_of[i]], unit_of[i], lengths[i], i))
+    ]
+
+
+def _units(n: int, groups: Sequence[str | None] | None) -> tuple[list[int], list[list[int]]]:
+    """(the unit of each of ``n`` examples, the examples of each unit): a group, or an example that is in none."""
+    unit_of: list[int] = []
+    units: list[list[int]] = []
+    places: dict[str, int] = {}
+    for index, group in enumerate(groups if groups is not None else [None] * n):
+        place = len(units) if group is None else places.setdefault(group, len(units))
+        if place == len(units):
+            units.append([])
+        units[place].append(index)
+        unit_of.append(place)
+    return unit_of, units
+
+
+def _whole_units(units: Sequence[Sequence[int]], batch_size: int, used: int) -> list[int]:
+    """Examples of ``units`` in their order, but that a unit which a step has no room for waits for the next one.
+
+    ``used`` of the first step's places are taken. A unit is torn where none of those to come fits.
+    """
+    order: list[int] = []
+    waiting: list[Sequence[int]] = []
+    room = batch_size - used
+    for unit in units:
+        waiting.append(unit)
+        while waiting:
+            fits = (u for u in waiting if len(u) <= room or (room == batch_size and len(u) > batch_size))
+            # Those that waited longest come first.
+            taken = next(fits, waiting[0] if len(waiting) > _WAITING_STEPS * batch_size else None)
+            if taken is None:
+                break
+            waiting.remove(taken)
+            order += taken
+            room = (room - len(taken)) % batch_size or batch_size
+    return [*order, *(index for unit in waiting for index in unit)]
 
 
 def easy_to_hard(pairs: Sequence[PairExample]) -> list[int]:

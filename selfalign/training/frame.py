@@ -20,7 +20,7 @@ from selfalign.training.dataset import training_order
 from selfalign.training.guards import Tolerance
 from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
 from selfalign.training.policy import quiet
-from selfalign.training.settings import QuantiseSettings, TrainingSettings
+from selfalign.training.settings import TrainingSettings
 from selfalign.types import TokenSequence, TrainingResult
 
 R = TypeVar("R")
@@ -93,7 +93,7 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     loop.check_space(config, job)
     rows, measured = material.rows, material.measured
     first = rows[: config.micro_batch()]
-    known = _Scores(job.scratch, config.quantised)
+    known = _Scores(job.scratch, config)
 
     def scored(folder: Path, weights_hash: str, *groups: Sequence[R]) -> list[LogProbs]:
         parts = [[recipe.sequences(row) for row in group] for group in groups]
@@ -112,11 +112,11 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     trainer = recipe.trainer(job, Dataset.from_dict(recipe.columns(rows, of_rows)))
 
     def guard(trainer: Any) -> Mapping[str, float]:
-        return recipe.guard(trainer, first, parent_first, of_rows[: len(first)], loop.arithmetic(job))
+        return recipe.guard(trainer, first, parent_first, of_rows[: len(first)], loop.arithmetic(config, job))
 
     identity = [[vars(row) for row in rows], dict(material.figures)]
     fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
+    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config)
     loop.write_output(trainer, config, job, parent_hash, len(history))
     del trainer
     give_back_memory()
@@ -131,20 +131,26 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
 class _Scores:
     """Log-probabilities by checkpoint and completion; what is known is not computed again."""
 
-    def __init__(self, scratch: Path, quantised: QuantiseSettings | None) -> None:
+    def __init__(self, scratch: Path, config: TrainingSettings) -> None:
         self._scratch = scratch
-        self._quantised = quantised
+        self._config = config
         self._known: dict[str, dict[TokenSequence, float]] = {}
 
     def of(self, folder: Path, weights_hash: str, sequences: Iterable[TokenSequence]) -> Mapping[TokenSequence, float]:
         known = self._known.setdefault(weights_hash, {})
         if new := list(dict.fromkeys(s for s in sequences if s not in known)):
-            values = checkpoint_log_probs(folder, weights_hash, new, self._scratch, self._quantised)
+            values = checkpoint_log_probs(folder, weights_hash, new, self._scratch, self._config)
             known.update(zip(new, values, strict=True))
         return known
 
 
-def in_order(examples: Sequence[R], lengths: Sequence[int], config: TrainingSettings, seed: int) -> list[R]:
+def in_order(
+    examples: Sequence[R],
+    lengths: Sequence[int],
+    config: TrainingSettings,
+    seed: int,
+    groups: Sequence[str | None] | None = None,
+) -> list[R]:
     """``examples`` in the order of training, all epochs; see dataset.training_order."""
-    order = training_order(lengths, config.epochs, config.batch_size, seed, config.length_bucketing)
+    order = training_order(lengths, config.epochs, config.batch_size, seed, config.length_bucketing, groups)
     return [examples[index] for index in order]

@@ -9,7 +9,6 @@ import torch
 import trl
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.unary import kl_estimate, kto_losses
 from selfalign.training.rows_trl import RowTrainer
@@ -43,8 +42,8 @@ class LabelTrainer(RowTrainer, trl.KTOTrainer):  # type: ignore[misc]
     ) -> Any:
         """This micro-batch's share of the step's loss: its examples' weighted losses over the examples of the step."""
         with torch.no_grad():
-            kl_log_probs = _log_probs(model, inputs, "KL_")
-        log_probs = _log_probs(model, inputs, "")
+            kl_log_probs = self._log_probs(model, inputs, "KL_")
+        log_probs = self._log_probs(model, inputs, "")
         self.last_log_probs, self.last_kl_log_probs = log_probs.detach(), kl_log_probs
         labels, ref = inputs["label"], inputs["ref_logps"]
         z0 = kl_estimate(kl_log_probs, inputs["ref_KL_logps"])
@@ -61,7 +60,6 @@ class LabelTrainer(RowTrainer, trl.KTOTrainer):  # type: ignore[misc]
             if mask.any():
                 figures[f"{name}_displacement"].append(ratios[mask].mean().item())
 
-
-def _log_probs(model: Any, inputs: dict[str, Any], prefix: str) -> Any:
-    names = ("input_ids", "attention_mask", "completion_mask")
-    return summed_log_probs(model, *(inputs[f"{prefix}{name}"] for name in names))
+    def _log_probs(self, model: Any, inputs: dict[str, Any], prefix: str) -> Any:
+        names = ("input_ids", "attention_mask", "completion_mask")
+        return self.summed_log_probs(model, *(inputs[f"{prefix}{name}"] for name in names))

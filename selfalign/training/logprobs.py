@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from selfalign.errors import StageFailed
 from selfalign.training import logprob_cache
 from selfalign.training.policy import load_model, load_quantised
-from selfalign.training.settings import QuantiseSettings
+from selfalign.training.settings import TrainingSettings
 from selfalign.types import TokenSequence
 
 #: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
 _MAX_LOGITS = 1 << 27
+_PLAIN = TrainingSettings()
 
 
 def completion_log_probs(model: Any, input_ids: Any, completion_mask: Any) -> Any:
@@ -62,12 +63,14 @@ def _keeps_logits(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(type(inner).forward).parameters
 
 
-def mixed_precision(device: Any) -> bool:
-    """Whether training on ``device`` autocasts to bfloat16: CUDA that supports it. CPUs compute in float32."""
-    return bool(device.type == "cuda" and torch.cuda.is_bf16_supported())
+def mixed_precision(device: Any, precision: str = "auto") -> bool:
+    """Whether training on ``device`` autocasts to bfloat16; auto: where it is CUDA that supports it."""
+    if precision == "auto":
+        return bool(device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return precision == "bfloat16"
 
 
-def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence]) -> list[float]:
+def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence], precision: str = "auto") -> list[float]:
     """Summed log-probability in nats of each completion, in the order given, without gradient."""
     device = next(model.parameters()).device
     vocabulary = model.config.get_text_config().vocab_size
@@ -75,7 +78,10 @@ def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence]) -> list[f
     was_training = model.training
     model.eval()
     # The same arithmetic as training's, so that its rounding cancels in policy - reference.
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device)):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device, precision)),
+    ):
         for batch in _batches(sequences, max(1, _MAX_LOGITS // vocabulary)):
             rows = _pad([sequences[i] for i in batch])
             log_probs = completion_log_probs(model, *(row.to(device) for row in rows))
@@ -114,16 +120,16 @@ def checkpoint_log_probs(
     weights_hash: str,
     sequences: Sequence[TokenSequence],
     cache: Path,
-    quantised: QuantiseSettings | None = None,
+    config: TrainingSettings = _PLAIN,
 ) -> list[float]:
     """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``cache``.
 
-    ``quantised`` (``config.quantised`` of a trainer) loads it as a policy trained on four-bit weights is loaded.
+    It is loaded, and computed with, as the policy that ``config`` trains.
 
     Raises:
         StageFailed: the model gives NaN or infinite values.
     """
-    return grouped_log_probs(folder, weights_hash, [sequences], cache, quantised)[0]
+    return grouped_log_probs(folder, weights_hash, [sequences], cache, config)[0]
 
 
 def grouped_log_probs(
@@ -131,21 +137,20 @@ def grouped_log_probs(
     weights_hash: str,
     groups: Sequence[Sequence[TokenSequence]],
     cache: Path,
-    quantised: QuantiseSettings | None = None,
+    config: TrainingSettings = _PLAIN,
 ) -> list[list[float]]:
     """As :func:`checkpoint_log_probs`, for several groups of sequences, of which each is kept by itself.
 
     A group is computed whole or read whole: in batches with other rows a value differs in its last bits, so it must
     not depend on what else the cache happens to hold. The model is loaded at most once.
     """
-    form = quantised.model_dump() if quantised else None
-    keys = [logprob_cache.key(weights_hash, group, form) for group in groups]
+    keys = [logprob_cache.key(weights_hash, group, config.form()) for group in groups]
     found = [logprob_cache.read(cache, key, len(group)) for key, group in zip(keys, groups, strict=True)]
     if any(values is None for values in found):
-        model = load_quantised(folder, quantised) if quantised else load_model(folder)
+        model = load_quantised(folder, config.quantised) if config.quantised else load_model(folder)
         for index, values in enumerate(found):
             if values is None:
-                computed = _finite(sequence_log_probs(model, groups[index]), folder)
+                computed = _finite(sequence_log_probs(model, groups[index], config.precision), folder)
                 logprob_cache.write(cache, keys[index], computed)
                 found[index] = computed
         del model

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from selfalign.durable import write_atomic
-from selfalign.errors import StageFailed
+from selfalign.errors import GuardFailed, StageFailed
 from selfalign.identity import content_id, hash_weights
 from selfalign.protocols import TrainingJob
 from selfalign.training import adapters, wrapping
@@ -27,8 +27,9 @@ from selfalign.training.checkpoints import (
     required_bytes,
     stored_dtype,
 )
-from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed
+from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed, check_log_probs
 from selfalign.training.logprobs import mixed_precision
+from selfalign.training.packing import can_pack
 from selfalign.training.policy import context_length, device, load_tokenizer, save_folder
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import check_adapter, shapes
@@ -71,7 +72,7 @@ def arguments(config: TrainingSettings, n_rows: int, seed: int, scratch: Path) -
         # numpy takes seeds below 2**32 only.
         "seed": seed % 2**32,
         "use_cpu": where.type == "cpu",
-        "bf16": mixed_precision(where),
+        "bf16": mixed_precision(where, config.precision),
         "logging_strategy": "steps",
         "logging_steps": 1,
         # A NaN must reach us, not be replaced by an average.
@@ -183,7 +184,7 @@ def run(
     scratch: Path,
     report: Report,
     guard: Callable[[Any], Mapping[str, float]],
-    save_every: int | str | None,
+    config: TrainingSettings,
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Train to the end, from the newest complete state if there is one.
 
@@ -197,9 +198,10 @@ def run(
         fingerprint = content_id("training_from", fingerprint, start)
     states, guards_file = states_folder(scratch), scratch / f"guards-{fingerprint}.json"
     states.mkdir(parents=True, exist_ok=True)
+    trainer.packing = _packing(trainer, config)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     trainer.add_callback(StepReport(report))
-    trainer.add_callback(_CompleteStates(fingerprint, by_time=save_every == "auto"))
+    trainer.add_callback(_CompleteStates(fingerprint, by_time=config.save_every == "auto"))
     guarded = _read_guards(guards_file)
     if guarded is None:
         # Without its guard's figures a state counts for nothing, and no old marker may outlive it.
@@ -212,6 +214,21 @@ def run(
     with out_of_space_is_clear(scratch, discard=states):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded
+
+
+def _packing(trainer: Any, config: TrainingSettings) -> str:
+    """Whether ``trainer`` may pack: where its model's architecture is known to allow it, and the first batch shows it."""
+    if config.packing == "off" or device().type != "cpu" or not can_pack(trainer.model):
+        return "off"
+    found = []
+    for trainer.packing in ("off", "always"):
+        first_batch_loss(trainer)
+        found.append(trainer.last_log_probs.tolist())
+    try:
+        check_log_probs(*found, arithmetic(config))
+    except GuardFailed:
+        return "off"
+    return "auto"
 
 
 def _read_guards(path: Path) -> dict[str, float] | None:
@@ -262,13 +279,13 @@ def first_batch_loss(trainer: Any) -> float:
     return loss
 
 
-def arithmetic(job: TrainingJob | None = None) -> Tolerance:
-    """The tolerance that this machine's training arithmetic needs, and ``job``.
+def arithmetic(config: TrainingSettings, job: TrainingJob | None = None) -> Tolerance:
+    """The tolerance that the arithmetic of ``config`` on this machine needs, and ``job``.
 
     An adapter that goes on is not rounded, while the parent's weights were when they were written.
     """
     rounded = job is not None and job.base is not None and stored_dtype(job.parent) != "F32"
-    return BFLOAT16 if rounded or mixed_precision(device()) else FLOAT32
+    return BFLOAT16 if rounded or mixed_precision(device(), config.precision) else FLOAT32
 
 
 def stop_if_not_finite(loss: Any, step: int) -> None:

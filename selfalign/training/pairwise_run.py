@@ -58,9 +58,7 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
         first_parent, measured_parent = both_sides(reference, first), both_sides(reference, measured)
     else:
         sequences = pair_sequences([pairs[i] for i in first]), pair_sequences([pairs[i] for i in measured])
-        values = checkpoint_log_probs(
-            job.parent, parent_hash, [*sequences[0], *sequences[1]], job.scratch, config.quantised
-        )
+        values = checkpoint_log_probs(job.parent, parent_hash, [*sequences[0], *sequences[1]], job.scratch, config)
         first_parent, measured_parent = values[: 2 * len(first)], values[2 * len(first) :]
     # Without a reference the parent is what training moves away from.
     measured_from = measured_parent if reference is None else both_sides(reference, measured)
@@ -68,7 +66,7 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     def guard(trainer: Any) -> dict[str, float]:
         first_reference = None if reference is None else both_sides(reference, first)
         sample = [pairs[i] for i in first]
-        return step_one_guards(trainer, sample, first_parent, first_reference, config, loop.arithmetic(job))
+        return step_one_guards(trainer, sample, first_parent, first_reference, config, loop.arithmetic(config, job))
 
     trainer = _trainer(config, job, pairs, reference, order)
     read = [*_reads(config), *(["margin"] if config.order == "easy_to_hard" else [])]
@@ -77,7 +75,7 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
         for p in pairs
     ]
     fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config.save_every)
+    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config)
     loop.write_output(trainer, config, job, parent_hash, len(history))
     del trainer
     give_back_memory()
@@ -85,7 +83,7 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     # Measured on the folder just written: what is reported is what the next round will load.
     sample = [pairs[i] for i in measured]
     final_hash = hash_weights(job.output)
-    policy = checkpoint_log_probs(job.output, final_hash, pair_sequences(sample), job.scratch, config.quantised)
+    policy = checkpoint_log_probs(job.output, final_hash, pair_sequences(sample), job.scratch, config)
     figures = pair_figures(sample, policy, measured_from, measured_parent, _beta(config))
     metrics = {**loop.loss_figures(history), **guarded, **figures}
     return TrainingResult(metrics, history, n_examples=len(pairs), reference_hash=reference_hash)
@@ -101,7 +99,7 @@ def _reference_log_probs(
     ordered = sorted(range(len(pairs)), key=lambda i: (pairs[i].round, pairs[i].pair_id))
     members = [list(group) for _, group in groupby(ordered, key=lambda i: pairs[i].round)]
     groups = [pair_sequences([pairs[i] for i in indices]) for indices in members]
-    found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch, config.quantised)
+    found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch, config)
     result = [0.0] * (2 * len(pairs))
     for indices, values in zip(members, found, strict=True):
         places = indices + [len(pairs) + i for i in indices]
@@ -164,7 +162,7 @@ def step_one_guards(
     parent: Sequence[float],
     reference: Sequence[float] | None,
     loss: PairLoss,
-    tolerance: Tolerance | None = None,
+    tolerance: Tolerance,
 ) -> dict[str, float]:
     """Guards 1 and 2 (guards.py) on the first batch, ``pairs``; log-probabilities are [chosen ..., rejected ...].
 
@@ -178,7 +176,6 @@ def step_one_guards(
         observed = loop.first_batch_loss(trainer)
     finally:
         trainer.losses = losses
-    tolerance = tolerance or loop.arithmetic()
     gap = check_log_probs(trainer.last_log_probs.tolist(), parent, tolerance)
     batch = pair_batch(pairs, parent, reference, sorted(loss.reads()))
     expected, sensitivity = expected_loss([loss], batch, [p.weight for p in pairs], tolerance.log_prob)

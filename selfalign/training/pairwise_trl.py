@@ -10,7 +10,6 @@ import torch
 import trl
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.loop import stop_if_not_finite
 from selfalign.training.losses.objective import pair_losses
 from selfalign.training.losses.pairwise import PairBatch
@@ -69,7 +68,8 @@ class PairwiseTrainer(RowTrainer, trl.DPOTrainer):  # type: ignore[misc]
     def _log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """(summed log-probabilities, token counts), each [2 * pairs]."""
         mask = inputs["completion_mask"]
-        return summed_log_probs(model, inputs["input_ids"], inputs["attention_mask"], mask), mask[:, 1:].sum(dim=1)
+        log_probs = self.summed_log_probs(model, inputs["input_ids"], inputs["attention_mask"], mask)
+        return log_probs, mask[:, 1:].sum(dim=1)
 
     def _keep_figures(self, batch: PairBatch) -> None:
         """Displacement from the reference; without one, the log-probabilities themselves."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from selfalign.training.logprobs import summed_log_probs
+from selfalign.training.packing import gains, pack, packed_log_probs, rows_as_sequences
 
 
 class LocalTrainer:
@@ -23,6 +26,10 @@ class RowTrainer(LocalTrainer):
 
     #: Columns of ours, beside those that TRL knows; it would drop them.
     own_columns: tuple[str, ...] = ("weight",)
+    #: Whether sequences are packed: off, wherever a micro-batch gains by it, or always (packing.py).
+    packing: Literal["off", "auto", "always"] = "off"
+    #: Summed policy log-probabilities of the last batch's completions.
+    last_log_probs: Any = None
     # The loss is already divided by what the whole optimizer step counts.
     loss_is_scaled_for_ga = True
     _signature_columns: list[str]
@@ -36,6 +43,14 @@ class RowTrainer(LocalTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
         self._signature_columns += [name for name in self.own_columns if name not in self._signature_columns]
+
+    def summed_log_probs(self, model: Any, input_ids: Any, attention_mask: Any, completion_mask: Any) -> Any:
+        """Summed log-probability in nats of each row's completion, [rows], with gradient; arguments are [rows, T]."""
+        if self.packing != "off":
+            packed = pack(rows_as_sequences(input_ids, attention_mask, completion_mask))
+            if self.packing == "always" or gains(packed, *input_ids.shape):
+                return packed_log_probs(model, packed)
+        return summed_log_probs(model, input_ids, attention_mask, completion_mask)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
         return sum(len(batch["weight"]) for batch in batch_samples)

@@ -70,6 +70,13 @@ class TrainingSettings(Settings):
         description="optimizer steps between resumable states; auto: so that saving takes a twentieth of the time at "
         "most; null: none, a training that was killed starts over",
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the arithmetic, weights stay float32; auto: bfloat16 on a GPU that has it, float32 on a CPU",
+    )
+    packing: Literal["auto", "off"] = Field(
+        "auto", description="on a CPU, what sequences of a micro-batch have in common at their beginning is read once"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
     length_bucketing: bool = Field(False, description="steps of similar lengths: less padding, less mixing")
 
@@ -112,6 +119,11 @@ class TrainingSettings(Settings):
     def adapter_shape(self) -> dict[str, Any]:
         """What two adapters must share for the one to go on with the other's weights."""
         return {"method": self.method, "alpha": self.alpha, **self.lora.model_dump(include={"r", "rslora", "targets"})}
+
+    def form(self) -> dict[str, Any]:
+        """What log-probabilities depend on beside weights and tokens, where that is not the default."""
+        precision = {} if self.precision == "auto" else {"precision": self.precision}
+        return {**precision, **(self.qlora.model_dump() if self.quantised else {})}
 
     def check_installed(self) -> None:
         """Raise ConfigError where the method needs a package that is not here; nothing is imported."""

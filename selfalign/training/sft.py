@@ -17,10 +17,15 @@ class SFTConfig(TrainingSettings):
 
     id: Literal["sft"] = "sft"
     learning_rate: float = Field(1e-5, ge=0)
+    average: Literal["tokens", "examples"] = Field(
+        "tokens",
+        description="mean NLL over a step's completion tokens, or over its examples' own means: a verdict of one "
+        "token then counts as much as an answer of a hundred",
+    )
 
 
 class SFTTrainer:
-    """Mean NLL over completion tokens; prompts are read, never learned.
+    """Mean NLL of completions, by token or by example; prompts are read, never learned.
 
     ``TrainingResult.metrics``, over the first 64 examples in order of id, with the weights as written:
 

@@ -36,7 +36,11 @@ class _Sft:
         examples = fit_completions(job.completions, max_length)
         lengths = [len(e.prompt_ids) + len(e.completion_ids) for e in examples]
         measured = sorted(examples, key=lambda e: e.example_id)[: frame.MEASURED]
-        return Material(frame.in_order(examples, lengths, self.config, job.seed), measured, len(examples))
+        return Material(
+            frame.in_order(examples, lengths, self.config, job.seed, [e.group for e in examples]),
+            measured,
+            len(examples),
+        )
 
     def sequences(self, row: CompletionExample) -> tuple[TokenSequence, ...]:
         return (TokenSequence(row.prompt_ids, row.completion_ids),)
@@ -52,7 +56,7 @@ class _Sft:
         }
         args = trl.SFTConfig(**settings)
         trainer: CompletionTrainer = loop.make_trainer(
-            CompletionTrainer, args, self.config, job, dataset, CompletionCollator
+            CompletionTrainer, args, self.config, job, dataset, CompletionCollator, average=self.config.average
         )
         return trainer
 
@@ -64,12 +68,15 @@ class _Sft:
         reference: LogProbs,
         tolerance: Tolerance,
     ) -> dict[str, float]:
-        """The first batch starts at the parent's log-probabilities, and so at its mean NLL a token."""
+        """The first batch starts at the parent's log-probabilities, and so at its mean NLL."""
         observed = loop.first_batch_loss(trainer)
         values = [value for (value,) in parent]
         gap = check_log_probs(trainer.last_log_probs.tolist(), values, tolerance)
-        weighted = math.fsum(row.weight * value for row, value in zip(rows, values, strict=True))
-        expected = -weighted / sum(len(row.completion_ids) for row in rows)
+        by_example = self.config.average == "examples"
+        lengths = [len(row.completion_ids) for row in rows]
+        shares = [row.weight / (n if by_example else 1) for row, n in zip(rows, lengths, strict=True)]
+        weighted = math.fsum(share * value for share, value in zip(shares, values, strict=True))
+        expected = -weighted / (len(rows) if by_example else sum(lengths))
         check_loss(observed, expected, tolerance)
         return {"guard_loss": observed, "guard_loss_expected": expected, "guard_logp_gap": gap}
 

@@ -101,3 +101,30 @@ def test_bucketing_makes_whole_steps_of_similar_lengths() -> None:
         return sum(max(step) - min(step) for step in steps)
 
     assert spread(True) == 0 < spread(False)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=40), batch_size=st.integers(1, 8), epochs=st.integers(1, 2),
+    bucketing=st.booleans(),
+)  # fmt: skip
+def test_groups_change_the_order_and_nothing_else(
+    sizes: list[int], batch_size: int, epochs: int, bucketing: bool
+) -> None:
+    groups = [f"g{number}" if size > 1 else None for number, size in enumerate(sizes) for _ in range(size)]
+    order = training_order([3] * len(groups), epochs, batch_size, 1, bucketing, groups)
+    assert Counter(order) == dict.fromkeys(range(len(groups)), epochs)
+
+
+def test_a_group_is_in_one_step_and_its_members_are_neighbours() -> None:
+    groups = [f"pair{i // 2}" for i in range(200)] + [None] * 24
+    lengths = [10 + i % 7 for i in range(224)]
+    order = training_order(lengths, 1.0, 16, 5, False, groups)
+    steps = [order[start : start + 16] for start in range(0, len(order), 16)]
+    for step in steps:
+        members = [groups[i] for i in step if groups[i]]
+        assert all(members[i] == members[i + 1] for i in range(0, len(members), 2))
+    assert order != sorted(order)
+
+
+def test_a_group_larger_than_a_step_is_seen_whole() -> None:
+    assert sorted(training_order([1] * 9, 1.0, 4, 0, False, ["big"] * 9)) == list(range(9))

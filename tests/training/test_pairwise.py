@@ -18,6 +18,7 @@ from selfalign.registry import find
 from selfalign.training import logprobs, loop, pairwise_run, wrapping
 from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.dataset import pair_sequences
+from selfalign.training.guards import FLOAT32
 from selfalign.training.logprobs import sequence_log_probs
 from selfalign.training.pairwise import TRAINERS, DPOTrainer, PairSettings
 from selfalign.training.policy import load_model, quiet
@@ -92,7 +93,7 @@ def test_wrong_reference_log_probs_are_stopped_by_the_loss(tiny_model: Path, oth
     right, wrong = (sequence_log_probs(load_model(m), pair_sequences(examples)) for m in (tiny_model, other_model))
     trainer = make_trainer(tiny_model, tmp_path, examples, wrong)
     with pytest.raises(GuardFailed, match=r"start at loss .* expected 0\.693147"):
-        pairwise_run.step_one_guards(trainer, examples, right, right, DPOTrainer.Config())
+        pairwise_run.step_one_guards(trainer, examples, right, right, DPOTrainer.Config(), FLOAT32)
 
 
 def make_trainer(parent: Path, folder: Path, examples: list[PairExample], reference: list[float], **values: Any) -> Any:
@@ -431,9 +432,9 @@ def test_a_later_rounds_training_reads_what_an_earlier_one_computed(
     train(tmp_path / "1", tiny_model, other_model, pairs=first, cache=cache)
     scored: list[int] = []
 
-    def score(model: Any, sequences: list[Any]) -> list[float]:
+    def score(model: Any, sequences: list[Any], precision: str) -> list[float]:
         scored.append(len(sequences))
-        return sequence_log_probs(model, sequences)
+        return sequence_log_probs(model, sequences, precision)
 
     monkeypatch.setattr(logprobs, "sequence_log_probs", score)
     # In any order: a round's pairs are taken together.

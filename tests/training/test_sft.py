@@ -8,7 +8,8 @@ import torch
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import loop, sft_run, wrapping
+from selfalign.training import loop, packing, rows_trl, sft_run, wrapping
+from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.dataset import completion_columns, training_order
 from selfalign.training.policy import load_model, quiet
 from selfalign.training.sft import SFTConfig, SFTTrainer
@@ -114,3 +115,61 @@ def test_nothing_to_train_on(tiny_model: Path, tmp_path: Path) -> None:
         train(tmp_path, tiny_model, examples=[])
     with pytest.raises(BadInput, match="example e: empty completion"):
         train(tmp_path, tiny_model, examples=[CompletionExample("e", (1,), (), 1.0)])
+
+
+def test_average_over_examples_counts_short_and_long_ones_alike(tiny_model: Path, tmp_path: Path) -> None:
+    examples = completions(4)
+    assert len({len(e.completion_ids) for e in examples}) > 1
+    model = load_model(tiny_model)
+    wanted = sum(mean_nll(model, [e]) for e in examples) / 4
+    result = train(tmp_path, tiny_model, examples=examples, average="examples")
+    assert result.history[0]["loss"] == pytest.approx(wanted, abs=1e-4)
+    assert abs(wanted - mean_nll(model, examples)) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_packing_trains_the_same_weights(
+    tiny_model: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four examples of one long prompt: packed, a micro-batch reads it once."""
+    prompt = tuple(40 + i % 50 for i in range(60))
+    examples = [CompletionExample(e.example_id, prompt, e.completion_ids, 1.0) for e in completions(12)]
+    reads: list[int] = []
+    packed_log_probs = packing.packed_log_probs
+
+    def counted(model: Any, packed: packing.Packed) -> Any:
+        reads.append(len(packed.ids))
+        return packed_log_probs(model, packed)
+
+    monkeypatch.setattr(rows_trl, "packed_log_probs", counted)
+    found = {}
+    for packs in ("off", "auto"):
+        train(tmp_path / packs, tiny_model, examples=examples, method=method, packing=packs, learning_rate=1e-4)
+        found[packs] = load_model(tmp_path / packs / "output").state_dict()
+        assert bool(reads) == (packs == "auto")
+    assert max(reads) < 60 + 2 * 12 + 1
+    for name, tensor in found["off"].items():
+        torch.testing.assert_close(found["auto"][name], tensor, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_packing_would_change_is_not_packed(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an architecture does with positions is not known from its config alone: the first batch shows it."""
+    calls: list[int] = []
+
+    def wrong(model: Any, packed: packing.Packed) -> Any:
+        calls.append(packed.n_sequences)
+        return packing.packed_log_probs(model, packed) - 1.0
+
+    monkeypatch.setattr(rows_trl, "packed_log_probs", wrong)
+    train(tmp_path, tiny_model, examples=completions(8))
+    assert len(calls) == 1
+
+
+def test_bfloat16_keeps_the_weights_in_float32(tiny_model: Path, tmp_path: Path) -> None:
+    plain = train(tmp_path / "float32", tiny_model)
+    rounded = train(tmp_path / "bfloat16", tiny_model, precision="bfloat16")
+    assert rounded.history[0]["loss"] != plain.history[0]["loss"]
+    assert rounded.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], abs=0.05)
+    assert stored_dtype(tmp_path / "bfloat16" / "output") == stored_dtype(tiny_model) == "F32"

@@ -193,7 +193,7 @@ def _sections(splitters: Sequence[str], words: Sequence[str]) -> Maker:
 
         def rewrite(text: str) -> str | None:
             parts = _parts(text, n)
-            return parts and "\n".join(f"{name} {i}\n{part}" for i, part in enumerate(parts, start=1))
+            return None if parts is None else "\n".join(f"{name} {i}\n{part}" for i, part in enumerate(parts, start=1))
 
         arguments = {"num_sections": n, "section_spliter": name}
         return Demand(
@@ -285,7 +285,9 @@ def _opening_paragraph(openers: Sequence[str], words: Sequence[str]) -> Maker:
 
         def rewrite(text: str) -> str | None:
             parts = _parts(text, 2)
-            return parts and f"{parts[0]}\n\n{opener.capitalize()}, {parts[1][:1].lower()}{parts[1][1:]}"
+            return (
+                None if parts is None else f"{parts[0]}\n\n{opener.capitalize()}, {parts[1][:1].lower()}{parts[1][1:]}"
+            )
 
         arguments = {"first_word": opener, "nth_paragraph": 2, "num_paragraphs": 2}
         return Demand(

@@ -15,7 +15,7 @@ import json
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -24,6 +24,7 @@ from selfalign import constraints
 from selfalign.gold import corrupt
 from selfalign.gold.answers import Answer, Phrases, load_answers, load_phrases
 from selfalign.gold.arithmetic import word_problems
+from selfalign.gold.constrained import constrained_items
 from selfalign.gold.items import GoldItem
 from selfalign.identity import canonical, derive_seed
 from selfalign.types import GoldSplit
@@ -37,6 +38,8 @@ GENERIC = (
 )  # fmt: skip
 #: Generic items a prompt, by what its authored wrong answers are; "open" has none.
 GENERIC_ITEMS: Mapping[str, int] = {"open": 3, "fact": 1, "arithmetic": 0, "constraint": 1, "language": 2}
+#: Items with checked constraints made from answers that carry none; for the teach split alone.
+TEACH_CONSTRAINED = 500
 #: Worse answers up to this much longer or shorter than the better one count as matched in length.
 MATCHED = 0.1
 #: How often a matched pair is taken where there is one.
@@ -55,7 +58,23 @@ def construct(answers: Sequence[Answer], phrases: Phrases, seed: int) -> list[Go
         members = [answer for answer in ordered if splits[answer.group] == split]
         own = _part(phrases, split)
         items += _Builder(members, own, split, seed).items()
-    return [replace(item, key=f"gold-{number:04d}") for number, item in enumerate(items, start=1)]
+        if split == "teach":
+            further = _further(members, own, seed, {(i.prompt, i.better, i.worse) for i in items})
+    # Last, so that the keys before them stay what they are when there are more or fewer.
+    return [replace(item, key=f"gold-{number:04d}") for number, item in enumerate([*items, *further], start=1)]
+
+
+def _further(
+    members: Sequence[Answer], phrases: Phrases, seed: int, made: Collection[tuple[str, str, str]]
+) -> list[GoldItem]:
+    """What a judge is taught with beside the first deal: a second one of the same answers, and rewritten ones.
+
+    A slip in arithmetic is left out: a small model only learns such answers by heart.
+    """
+    again = _Builder(members, phrases, "teach", derive_seed(seed, "second deal")).items()
+    new = [i for i in again if i.kind != "arithmetic" and (i.prompt, i.better, i.worse) not in made]
+    plain = [answer for answer in members if family(answer) != "arithmetic"]
+    return [*new, *constrained_items(plain, "teach", TEACH_CONSTRAINED, seed)]
 
 
 def assign_splits(answers: Sequence[Answer], seed: int) -> dict[str, GoldSplit]:

@@ -225,7 +225,7 @@ def _packing(trainer: Any, config: TrainingSettings) -> str:
         first_batch_loss(trainer)
         found.append(trainer.last_log_probs.tolist())
     try:
-        check_log_probs(*found, arithmetic(config))
+        check_log_probs(found[1], found[0], arithmetic(config))
     except GuardFailed:
         return "off"
     return "auto"

@@ -41,13 +41,6 @@ class Packed:
         rows = torch.arange(n, device=self.ids.device)
         return ((rows[None, :] <= rows[:, None]) & (rows[:, None] <= self.last[None, :]))[None, None]
 
-    def to(self, device: Any) -> Packed:
-        moved = (getattr(self, name).to(device) for name in _TENSORS)
-        return Packed(*moved, n_sequences=self.n_sequences)
-
-
-_TENSORS = ("ids", "positions", "last", "read_from", "column", "target", "owner")
-
 
 def pack(sequences: Sequence[TokenSequence]) -> Packed:
     """The forest of ``sequences``, each of at least one prompt token."""
@@ -75,9 +68,9 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
             column = read_from.setdefault(path[position - 1], len(read_from))
             predictions.append((column, text[position], index))
         before = text
-    column, target, owner = zip(*predictions, strict=True) if predictions else ((), (), ())
-    values = (ids, positions, last, list(read_from), column, target, owner)
-    return Packed(*(torch.tensor(v, dtype=torch.long) for v in values), n_sequences=len(sequences))
+    columns = [[prediction[place] for prediction in predictions] for place in range(3)]
+    tensors = [torch.tensor(v, dtype=torch.long) for v in (ids, positions, last, list(read_from), *columns)]
+    return Packed(*tensors, n_sequences=len(sequences))  # type: ignore[misc]
 
 
 def packed_log_probs(model: Any, packed: Packed) -> Any:

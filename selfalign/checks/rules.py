@@ -152,6 +152,12 @@ def _selections() -> Iterator[Rule]:
             f"accepted by resampler ' || s.resampler AS what FROM {table} r "
             f"JOIN selections s ON s.round = r.round AND s.candidate_id = r.{column} WHERE NOT s.accepted",
         )  # fmt: skip
+    yield Rule(
+        "not_accepted", "rankings",
+        "SELECT r.ranking_id AS row_id, r.round, r.id AS place, 'was not accepted by resampler ' || s.resampler AS what "
+        "FROM (SELECT *, unnest(candidate_ids) AS id FROM rankings) r "
+        "JOIN selections s ON s.round = r.round AND s.candidate_id = r.id WHERE NOT s.accepted",
+    )  # fmt: skip
 
 
 def _examples() -> Iterator[Rule]:

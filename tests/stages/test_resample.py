@@ -23,7 +23,7 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.judge import build_judge
 from selfalign.store.branches import FIGURES_OF, find_kept, move_to_branch, take_back
 from selfalign.store.store import Store
-from selfalign.types import Candidate, Evaluation, Event, Pair, Row, Selection
+from selfalign.types import Candidate, Evaluation, Event, Pair, Ranking, Row, Selection
 from selfalign.workspace import Workspace
 from tests.store.rows import candidate, judgement, prompt
 
@@ -127,6 +127,18 @@ def test_a_pair_of_a_refused_candidate_is_damage(tmp_path: Path) -> None:
     assert {(f.check, f.table) for f in rules(query_of(context))} == {
         ("not_accepted", "pairs"), ("accept_order", "selections")
     }  # fmt: skip
+
+
+def test_a_ranking_with_a_refused_candidate_is_damage(tmp_path: Path) -> None:
+    context = opened(tmp_path, [[0.0, 1.0, 2.0, 3.0]], resample={"id": "top_k", "accept": 2})
+    run(context, "resample")
+    for name, places in (("of accepted ones", (2, 3)), ("with a refused one", (0, 3))):
+        ids = tuple(f"p0-{place}" for place in places)
+        ranking = Ranking(name, "p0", 1, ids, tuple(map(float, places)), "verifier", "lists", 1.0)
+        context.store.insert([ranking])
+    damage = [f for f in rules(query_of(context)) if f.check == "not_accepted"]
+    assert [(f.table, f.row_id) for f in damage] == [("rankings", "with a refused one")]
+    assert "p0-0" in damage[0].where
 
 
 def test_a_round_without_accepted_candidates_ends_there(tmp_path: Path) -> None:

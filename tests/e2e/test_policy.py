@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from selfalign.changes import stale_stages
 from selfalign.config import load_config
+from selfalign.disk import references
 from selfalign.disk.retention import apply_retention
+from selfalign.fork import fork_run
 from selfalign.identity import hash_weights
+from selfalign.plan import estimate, print_plan
 from selfalign.progress import Silent
 from selfalign.rounds import begin_round, run_round_stage
 from selfalign.session import session
@@ -36,6 +42,7 @@ from selfalign.workspace import Workspace
 from tests.e2e.project import Project
 from tests.training.examples import job
 
+PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
 TRAIN = {
     "id": "dpo", "learning_rate": [1e-3, 5e-4], "beta": [0.1, 0.2, 0.3], "reference": ["previous", {"ema": 0.5}],
     "batch_size": 4, "micro_batch_size": 2, "save_every": None,
@@ -170,6 +177,36 @@ def test_m3_is_what_the_trainer_makes_of_these_pairs(trained: Project, tmp_path:
     object.__setattr__(work, "seed", train._seed(context, 3))
     DPOTrainer(config.trainer(3)).train(work)
     assert hash_weights(work.output) == checkpoints(trained)[2]["weights_hash"]
+
+
+@pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+def test_the_queries_of_the_page_answer(trained: Project, query: str) -> None:
+    assert len(trained.sql(query)) >= 3
+
+
+def test_the_plan_is_printed_with_a_row_a_kind_of_round(trained: Project) -> None:
+    with contextlib.chdir(trained.folder):
+        work = estimate(load_config(trained.folder / "run.yaml"))
+    printed = StringIO()
+    print_plan(work, Console(file=printed, width=160, highlight=False))
+    assert [row["rounds"] for row in work["policy"]] == [[1], [2], [3]]
+    assert "this, 50 % of t-1, 34 % of t-2" in printed.getvalue()
+    assert json.loads(json.dumps(work))["policy"][2]["reference"] == "average, decay 0.5"
+
+
+def test_a_fork_has_the_average_to_go_on_from(project: Project) -> None:
+    with Store(project.workspace / "store.duckdb").write() as transaction:
+        transaction.execute("update rounds set status = 'done' where round < 3")
+    with contextlib.chdir(project.folder):
+        config = fork_run(
+            Workspace(Path("runs/tiny")), 2, "child", overrides=None, workspace=None, reporter=Silent()
+        )  # fmt: skip
+        workspace = Workspace(config.workspace_path())
+        context = RunContext(config, workspace, Store(workspace.store_path), Silent())
+        assert references.recipe(context, 3, 0.5).added == ()
+        assert [row.name for row in workspace.references.iterdir()] == [
+            row.name for row in (project.workspace / "references").iterdir()
+        ]
 
 
 def test_verify_has_nothing_to_say_and_finds_damage(project: Project) -> None:

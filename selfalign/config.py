@@ -7,14 +7,15 @@ plug-in's own ``Config`` model, so that a typo in a plug-in's setting is found h
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.functional_validators import BeforeValidator
 
+from selfalign.by_round import ByRound, at, by_round, settled
 from selfalign.errors import ConfigError
 from selfalign.fit import misfits
 from selfalign.identity import content_id
@@ -27,11 +28,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _plugin(kind: str, default: str | None = None, *, optional: bool = False, **preset: Any) -> Any:
+def _plugin(
+    kind: str, default: str | None = None, *, optional: bool = False, lists: bool = False, **preset: Any
+) -> Any:
     """A field type that accepts ``{"id": name, ...}`` or just the name, validated by the plug-in's Config.
 
     Settings without an id are those of ``default``, where ``preset`` holds instead of its Config's own defaults; null
-    is taken where it is ``optional``.
+    is taken where it is ``optional``. With ``lists`` any setting may be a list by round (selfalign/by_round.py); ask
+    for a round's with :func:`selfalign.by_round.at`.
     """
 
     def validate(value: Any) -> Any:
@@ -39,7 +43,7 @@ def _plugin(kind: str, default: str | None = None, *, optional: bool = False, **
             return None
         if isinstance(value, str):
             value = {"id": value}
-        if isinstance(value, Settings):
+        if isinstance(value, Settings | ByRound):
             return value
         if default and isinstance(value, dict):
             value = {"id": default, **value}
@@ -51,7 +55,19 @@ def _plugin(kind: str, default: str | None = None, *, optional: bool = False, **
             plugin = find(kind, value["id"])
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return plugin.load().Config.model_validate(value)
+        model = plugin.load().Config
+        return by_round(model.model_validate, value) if lists else model.model_validate(value)
+
+    return Annotated[Any, BeforeValidator(validate)]
+
+
+def _section(model: type[Settings]) -> Any:
+    """A field type for a section whose settings may be lists by round; null stays null."""
+
+    def validate(value: Any) -> Any:
+        if value is None or isinstance(value, Settings | ByRound):
+            return value
+        return by_round(model.model_validate, value) if isinstance(value, dict) else model.model_validate(value)
 
     return Annotated[Any, BeforeValidator(validate)]
 
@@ -189,7 +205,7 @@ class TeachSettings(Settings):
     instruction_share: float = Field(
         0.2, ge=0, lt=1, description="share of instructions with good answers (of the gold set) among the examples"
     )
-    train: _plugin("train", "sft", **_TEACHING) = Field(default_factory=dict)  # type: ignore[valid-type]
+    train: _plugin("train", "sft", lists=True, **_TEACHING) = Field(default_factory=dict)  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _can_teach(self) -> TeachSettings:
@@ -234,6 +250,58 @@ class MetaSettings(Settings):
         return self
 
 
+class LastRounds(Settings):
+    """The rows of so many rounds: this one and those before it."""
+
+    last: int = Field(ge=1)
+
+
+class Replay(Settings):
+    """Shares of the rows of earlier rounds beside the round's own, the round before first."""
+
+    replay: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, dict):
+        return (Replay if "replay" in value else LastRounds).model_validate(value)
+    if value not in ("this", "all") and not isinstance(value, Settings):
+        raise ValueError("must be this, all, {last: ROUNDS} or {replay: [SHARE, ...]}")
+    return value
+
+
+class PolicySettings(Settings):
+    """Where a round's training starts and which rows it trains on; any of it may be a list by round.
+
+    What its loss is compared with is the trainer's own setting: ``train.reference``.
+    """
+
+    start: Literal["previous", "base"] = Field("previous", description="trains M_t-1, or M_0 anew in every round")
+    data: Annotated[Literal["this", "all"] | LastRounds | Replay, BeforeValidator(_data)] = Field(
+        "this",
+        description="this: the round's own rows; all; {last: 2}; {replay: [0.3, 0.15]}: shares of earlier rounds",
+    )
+
+    #: Keys that people look for here, and where they are; see :func:`_explain`.
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "reference": "it belongs to the loss: train.reference",
+        "beta": "it belongs to the loss: train.beta, which may be a list by round",
+        "learning_rate": "it belongs to the trainer: train.learning_rate, which may be a list by round",
+    }
+
+    def earlier(self, round: int) -> dict[int, float]:
+        """Earlier rounds whose rows ``round`` trains on as well -> the share of them; the round before first."""
+        if isinstance(self.data, Replay):
+            shares: Iterable[float] = self.data.replay
+        else:
+            last = {"this": 1, "all": round}[self.data] if isinstance(self.data, str) else self.data.last
+            shares = [1.0] * (last - 1)
+        return {round - back: share for back, share in enumerate(shares, start=1) if share and back < round}
+
+
+#: Sections without a plug-in whose settings may be lists by round.
+_BY_ROUND: Mapping[Any, type[Settings]] = {"policy": PolicySettings}
+
 #: Settings that change no row, so that they may differ between starts.
 NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
 
@@ -257,8 +325,11 @@ class RunConfig(Settings):
     resample: _plugin("resample", optional=True) = Field(  # type: ignore[valid-type]
         None, description="which judged candidates go on to pairing; all by default"
     )
-    pair: _plugin("pair", "max_min") = Field(default_factory=dict)  # type: ignore[valid-type]
-    train: _plugin("train", "dpo") = Field(default_factory=dict)  # type: ignore[valid-type]
+    pair: _plugin("pair", "max_min", lists=True) = Field(default_factory=dict)  # type: ignore[valid-type]
+    train: _plugin("train", "dpo", lists=True) = Field(default_factory=dict)  # type: ignore[valid-type]
+    policy: _section(PolicySettings) = Field(  # type: ignore[valid-type]
+        None, description="null: every round trains the model before it, on its own rows"
+    )
     teach: TeachSettings = Field(default_factory=TeachSettings)
     meta: MetaSettings = Field(default_factory=MetaSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
@@ -272,7 +343,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _adapters_exist(self) -> RunConfig:
-        if self.keep.form == "adapter" and getattr(self.train, "method", "full") == "full":
+        methods = {getattr(at(self.train, round), "method", "full") for round in self.different_rounds()}
+        if self.keep.form == "adapter" and methods == {"full"}:
             raise ValueError(
                 "keep.as: adapter needs train.method: lora (or dora, pissa, qlora); without an adapter there is only full "
                 "or bitdelta"
@@ -295,7 +367,24 @@ class RunConfig(Settings):
 
     def trainer(self, round: int) -> Any:
         """Settings of the trainer of ``round``."""
-        return self.teach.train if self.teaches(round) else self.train
+        return at(self.teach.train if self.teaches(round) else self.train, round)
+
+    def builder(self, round: int) -> Any:
+        """Settings of the pair builder of ``round``."""
+        return at(self.pair, round)
+
+    def policy_in(self, round: int) -> PolicySettings:
+        """Where the training of ``round`` starts and which rows it takes."""
+        found: PolicySettings = at(self.policy, round) or PolicySettings()
+        return found
+
+    def start_round(self, round: int) -> int:
+        """t of the M_t that the training of ``round`` starts from."""
+        return 0 if self.policy_in(round).start == "base" else round - 1
+
+    def different_rounds(self) -> range:
+        """Rounds 1 ... n, of which the last stands for all later ones as far as lists by round go."""
+        return range(1, settled(self.pair, self.train, self.teach.train, self.policy) + 1)
 
     def workspace_path(self) -> Path:
         return Path(self.workspace or f"runs/{self.name}")
@@ -391,7 +480,11 @@ def _explain(problem: Any, data: Any) -> str:
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     key = ".".join(str(part) for part in location) or "config"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1], data), n=1, cutoff=0.5)
+        model = _model_at(location[:-1], data)
+        if where := getattr(model, "elsewhere", {}).get(location[-1]):
+            return f"{key}: unknown key; {where}"
+        known = [field.alias or name for name, field in model.model_fields.items()] if model else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         return f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
     if problem["type"] == "missing":
         return f"{key}: is required"
@@ -401,8 +494,8 @@ def _explain(problem: Any, data: Any) -> str:
     return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
 
 
-def _known_keys(location: list[Any], data: Any) -> list[str]:
-    """Field names at ``location``, following plug-in ids through their Config models."""
+def _model_at(location: list[Any], data: Any) -> Any:
+    """The model of what is at ``location``, following plug-in ids to their Config models; None where that is unknown."""
     model: Any = RunConfig
     for part in location:
         data = _at(data, part)
@@ -410,12 +503,12 @@ def _known_keys(location: list[Any], data: Any) -> list[str]:
             field: Any = None
         else:
             field = model.model_fields.get(part) if model else None
-        inner = field.annotation if field is not None else None
+        inner = _BY_ROUND.get(part) or (field.annotation if field is not None else None)
         if isinstance(inner, type) and issubclass(inner, Settings):
             model = inner
         elif isinstance(data, dict) and isinstance(data.get("id"), str):
             model = _config_of(data["id"], location[0]) or model
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+    return model
 
 
 def _at(data: Any, part: Any) -> Any:

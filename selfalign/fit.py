@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from selfalign.by_round import at
 from selfalign.registry import find, plugins
 
 #: What a trainer needs (a field of TrainingJob) -> what a builder may make for it. Completions are the good answers
@@ -25,17 +26,20 @@ def reads(pair: Any) -> frozenset[str]:
 
 def misfits(config: Any) -> Iterator[str]:
     """What of a RunConfig does not fit together, one line each with what to change."""
-    yield from _judge(config)
-    yield from _candidates(config)
-    yield from _trainer(config)
-    yield from _resampler(config)
+    for round in config.different_rounds():
+        pair, train = at(config.pair, round), at(config.train, round)
+        yield from _judge(config, pair)
+        yield from _candidates(config, pair, train)
+        yield from _trainer(pair, train)
+        yield from _resampler(config, pair)
+        yield from _policy(config, round)
 
 
-def _judge(config: Any) -> Iterator[str]:
+def _judge(config: Any, pair: Any) -> Iterator[str]:
     if config.judge is not None:
         return
-    if "scores" in reads(config.pair):
-        yield f"judge: null, but pair: {config.pair.id} needs scores; name a judge"
+    if "scores" in reads(pair):
+        yield f"judge: null, but pair: {pair.id} needs scores; name a judge"
     if config.resample is not None:
         yield "judge: null, but resample needs scores; name a judge or leave resample out"
     if config.teach.rounds:
@@ -44,8 +48,8 @@ def _judge(config: Any) -> Iterator[str]:
         yield "judge: null, but calibrate.enabled: always measures it; name one, or leave calibrate out"
 
 
-def _candidates(config: Any) -> Iterator[str]:
-    needed, settings, name = reads(config.pair), config.generate, config.pair.id
+def _candidates(config: Any, pair: Any, train: Any) -> Iterator[str]:
+    needed, settings, name = reads(pair), config.generate, pair.id
     if "demonstrations" in needed and not settings.demonstrations:
         yield f"pair: {name} needs generate.demonstrations: true, and prompts with an answer"
     if "contrast" in needed and settings.contrast is None:
@@ -53,32 +57,32 @@ def _candidates(config: Any) -> Iterator[str]:
     if settings.contrast is not None and settings.candidates % 2:
         yield "generate.candidates must be even with generate.contrast: half of them are for each side"
     alone = settings.candidates < 2 and not settings.demonstrations
-    if alone and getattr(find("pair", name).load(), "makes", "pairs") != "labels" and config.train.id != "sft":
+    if alone and getattr(find("pair", name).load(), "makes", "pairs") != "labels" and train.id != "sft":
         yield "generate.candidates must be at least 2: a pair has two sides"
 
 
-def _trainer(config: Any) -> Iterator[str]:
-    builder, trainer = find("pair", config.pair.id).load(), find("train", config.train.id).load()
+def _trainer(pair: Any, train: Any) -> Iterator[str]:
+    builder, trainer = find("pair", pair.id).load(), find("train", train.id).load()
     needed = getattr(trainer, "needs", "pairs")
     fitting = _FEEDS.get(needed, (needed,))
     makes = getattr(builder, "makes", "pairs")
     if makes not in fitting:
         others = [plugin.name for plugin in plugins("pair") if getattr(plugin.load(), "makes", "pairs") in fitting]
         yield (
-            f"train: {config.train.id} needs {needed}, and pair: {config.pair.id} makes {makes}; "
+            f"train: {train.id} needs {needed}, and pair: {pair.id} makes {makes}; "
             f"builders of {needed}: {', '.join(others) or 'none is installed'}"
         )
     elif needed == "labels" and getattr(builder, "only_desirable", False):
         yield (
-            f"train: {config.train.id} needs answers that are wanted and answers that are not, and "
-            f"pair: {config.pair.id} marks only wanted ones; use threshold_labels, or train: sft"
+            f"train: {train.id} needs answers that are wanted and answers that are not, and "
+            f"pair: {pair.id} marks only wanted ones; use threshold_labels, or train: sft"
         )
-    reads_columns = {column for loss in getattr(config.train, "losses", tuple)() for column in loss.reads()}
-    if "smoothing" in reads_columns and getattr(config.pair, "strength", None) is None:
+    reads_columns = {column for loss in getattr(train, "losses", tuple)() for column in loss.reads()}
+    if "smoothing" in reads_columns and getattr(pair, "strength", None) is None:
         yield "train.label_smoothing: pair needs pair.strength, which records it; set pair.strength: {}"
 
 
-def _resampler(config: Any) -> Iterator[str]:
+def _resampler(config: Any, pair: Any) -> Iterator[str]:
     accept, candidates = getattr(config.resample, "accept", None), config.generate.candidates
     if accept is None:
         return
@@ -88,5 +92,17 @@ def _resampler(config: Any) -> Iterator[str]:
             f"resample.accept: {accept} of generate.candidates {candidates} are all of them; sample more candidates "
             f"a prompt (RSO: 64), or accept fewer"
         )
-    if accept < 2 and getattr(find("pair", config.pair.id).load(), "makes", "pairs") == "pairs":
+    if accept < 2 and getattr(find("pair", pair.id).load(), "makes", "pairs") == "pairs":
         yield "resample.accept must be at least 2: a pair has two sides"
+
+
+def _policy(config: Any, round: int) -> Iterator[str]:
+    # In round 1 the base is the model before; what is no list holds from then on.
+    later = round > 1 or len(config.different_rounds()) == 1
+    trainers = [config.train, *([config.teach.train] if config.teach.rounds else [])]
+    stacks = any(getattr(getattr(at(one, round), "lora", None), "chain", None) == "stack" for one in trainers)
+    if stacks and later and config.policy_in(round).start == "base":
+        yield (
+            "policy.start: base begins every round with M_0, and train.lora.chain: stack goes on with the adapter of the "
+            "round before; set one of them otherwise"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -53,6 +54,7 @@ def fork_run(
         store.create()
         _become(store, origin, round, config)
         _share_checkpoints(store, origin, aside, reporter)
+        _share_references(origin, aside)
         if origin.prompts.is_dir():
             shutil.copytree(origin.prompts, aside.prompts, dirs_exist_ok=True)
         aside.save_config(config)
@@ -110,6 +112,13 @@ def _share_checkpoints(store: Store, origin: Workspace, fork: Workspace, reporte
             reporter.note(f"{source}: is gone, so the new run cannot go on from it")
             continue
         shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _share_references(origin: Workspace, fork: Workspace) -> None:
+    """Averages that later rounds go on from. The origin may remove one meanwhile; what is not whole is made again."""
+    if origin.references.is_dir():
+        with contextlib.suppress(OSError):
+            shutil.copytree(origin.references, fork.references, copy_function=_link_or_copy)
 
 
 def _link_or_copy(source: str, target: str) -> None:

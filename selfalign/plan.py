@@ -17,13 +17,13 @@ from rich.console import Console
 
 from selfalign.config import RunConfig
 from selfalign.disk.estimate import Need, needs, shortage
-from selfalign.preflight import Preflight, check
+from selfalign.policies import round_table
+from selfalign.preflight import Preflight, check, trainers
 from selfalign.progress import Silent
 from selfalign.rounds import STAGES
 from selfalign.space import free_bytes, shown
 from selfalign.stages.context import RunContext
 from selfalign.store.store import Store
-from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import shapes, training_bytes
 from selfalign.work import StageWork, run_work
 from selfalign.workspace import Workspace
@@ -61,7 +61,8 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
         "rounds": config.rounds,
-        "method": getattr(config.train, "method", None),
+        "policy": round_table(config),
+        "method": " or ".join(dict.fromkeys(trainer.method for trainer in trainers(config))) or None,
         "stages": _together((like.rounds, _stage_row(stage, found, rate)) for like in work for stage in like.stages),
         "judges": _together((like.rounds, row) for like in work for stage in like.stages for row in _judge_rows(stage)),
         "gflops": rate / 1e9,
@@ -85,6 +86,10 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"prompts: {prompts['training']} for training ({prompts['constrained']} with constraints, enough for "
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
     )
+    console.print("what rounds train (t is the round, M0 the initial model):")
+    policy = [{name.replace("_", " "): value for name, value in row.items()} for row in work["policy"]]
+    print_table(_spoken(policy), console)
+    console.print("what one of these rounds has to do, stage by stage:")
     print_table(_spoken(work["stages"]), console)
     if work["judges"]:
         console.print("what judges do in one of these rounds:")
@@ -108,9 +113,9 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
 
 
 def _training_memory(config: RunConfig, found: Preflight) -> int | None:
-    """Bytes; None for a trainer from elsewhere, whose settings say nothing of it."""
-    train = config.train
-    return training_bytes(train, shapes(found.model_path)) if isinstance(train, TrainingSettings) else None
+    """Bytes of the largest; None for trainers from elsewhere, whose settings say nothing of it."""
+    model = shapes(found.model_path)
+    return max((training_bytes(trainer, model) for trainer in trainers(config)), default=None)
 
 
 def _spoken(rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfalign.by_round import ByRound, at
 from selfalign.config import RunConfig
 from selfalign.constraints import checker_version, validate
 from selfalign.engines.chat import encode_chat
@@ -25,7 +26,8 @@ from selfalign.stages.judge import build_judge, check_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.templates import Template
-from selfalign.training.settings import TrainingSettings
+from selfalign.training import average
+from selfalign.training.settings import Average, TrainingSettings
 from selfalign.training.sizes import check_adapter, shapes
 from selfalign.types import Origin, Prompt
 
@@ -51,12 +53,13 @@ def check(context: RunContext) -> Preflight:
         BadInput: one line; nothing has been written.
     """
     config = context.config
-    chosen = [config.train, *([config.teach.train] if config.teach.rounds else [])]
-    trainers = [trainer for trainer in chosen if isinstance(trainer, TrainingSettings)]
-    for trainer in trainers:
+    builders, trained_by = _of_rounds(config, config.pair), trainers(config)
+    for trainer in trained_by:
         trainer.check_installed()
     training, held_out = load_training(context), load_held_out(context)
-    verified = config.judge is not None and config.judge.id == "verifier" and "scores" in reads(config.pair)
+    verified = (
+        config.judge is not None and config.judge.id == "verifier" and any("scores" in reads(b) for b in builders)
+    )
     if verified and not any(p.instruction_id_list for p in training):
         raise PromptFileError("judge 'verifier' needs prompts with constraints, and no training prompt carries any")
     if config.generate.demonstrations and not with_answer(training):
@@ -66,11 +69,13 @@ def check(context: RunContext) -> Preflight:
         )
     if config.resample:
         find("resample", config.resample.id).load()(config.resample)
-    find("pair", config.pair.id).load()(config.pair)
+    for builder in builders:
+        find("pair", builder.id).load()(builder)
     for judge in _judges(config):
         check_judge(context, judge)
     if config.judge is not None:
-        _refuse_unreachable(config, build_judge(context, 1))
+        for builder in builders:
+            _refuse_unreachable(builder, build_judge(context, 1))
     contrast = config.generate.contrast and load_contrast(context.templates(), config.generate.contrast.model_dump())
     if config.teach.rounds:
         teachable(context, 1)
@@ -81,8 +86,10 @@ def check(context: RunContext) -> Preflight:
         calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
-    for trainer in trainers:
+    for trainer in trained_by:
         check_adapter(trainer, shapes(path))
+        if isinstance(getattr(trainer, "reference", None), Average):
+            average.check_formats(path)
     answer_tokens = max(config.generate.max_tokens, config.evaluate.max_tokens or 0)
     # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(
@@ -113,11 +120,23 @@ def _judges(config: RunConfig) -> list[Any]:
     return [*([config.judge] if config.judge is not None else []), *(s.judge for s in measuring if s)]
 
 
-def _refuse_unreachable(config: RunConfig, judge: Judge) -> None:
-    """Absolute scores that the builder is set to must be ones that the judge can give."""
-    builder = find("pair", config.pair.id).load()
+def _of_rounds(config: RunConfig, settings: Any) -> list[Any]:
+    """``settings`` of every round in which they differ."""
+    return [at(settings, round) for round in (config.different_rounds() if isinstance(settings, ByRound) else [1])]
+
+
+def trainers(config: RunConfig) -> list[TrainingSettings]:
+    """Settings of every trainer that rounds use, but for those from elsewhere."""
+    chosen = [config.train, *([config.teach.train] if config.teach.rounds else [])]
+    found = [trainer for settings in chosen for trainer in _of_rounds(config, settings)]
+    return [trainer for trainer in found if isinstance(trainer, TrainingSettings)]
+
+
+def _refuse_unreachable(settings: Any, judge: Judge) -> None:
+    """Absolute scores that the builder of ``settings`` is set to must be ones that the judge can give."""
+    builder = find("pair", settings.id).load()
     low, high = judge.score_range
-    for name, value in (builder.thresholds(config.pair) if hasattr(builder, "thresholds") else {}).items():
+    for name, value in (builder.thresholds(settings) if hasattr(builder, "thresholds") else {}).items():
         if value is not None and not low <= value <= high:
             raise ConfigError(
                 f"pair.{name} {value:g} is outside the scores of judge '{judge.name}', {low:g} to {high:g}; set it to one "

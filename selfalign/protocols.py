@@ -201,6 +201,8 @@ class PairBuilder(Protocol):
 class TrainingJob:
     """Everything a trainer needs; it reads no store.
 
+    Training starts from ``parent``; ``reference`` is what a loss compares with, where it needs one. Both are model
+    folders, often the same one, and a trainer must not take them to be (config sections ``policy`` and ``train``).
     ``scratch`` survives a kill: a trainer keeps its own resumable state there and goes on from it.
     ``output`` is written by the trainer as a plain Hugging Face folder; the stage publishes it atomically.
     ``cache`` is the run's: it outlives the job and keeps what can be computed again, such as the log-probabilities of

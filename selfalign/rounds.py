@@ -8,7 +8,8 @@ Stages in brackets are left out unless the config asks for them, and ``judge`` w
 teaches the judge has ``lessons`` in place of ``resample``, ``pair`` and ``meta_judge``, and its candidates are only
 verified.
 
-Round t starts from M_{t-1} and ends with M_t. Calling :func:`run_round_stage` for a stage that is done
+Round t starts from M_{t-1} and ends with M_t; what the config's ``policy`` changes of that is the business of ``train``
+alone: M_{t-1} answers and judges all the same. Calling :func:`run_round_stage` for a stage that is done
 does nothing, so running everything again is how a run is resumed.
 """
 
@@ -19,6 +20,7 @@ from types import ModuleType
 
 from selfalign import control
 from selfalign.config import RunConfig
+from selfalign.disk import references
 from selfalign.disk.retention import apply_retention
 from selfalign.errors import GateRollsBack
 from selfalign.failpoints import reach
@@ -166,7 +168,11 @@ def held(context: RunContext, round: int) -> str | None:
 
 
 def begin_round(context: RunContext, round: int) -> None:
-    """Write the round's row, unless it is finished; M_0's weights are recorded before anything is made with them."""
+    """Write the round's row, unless it is finished; M_0's weights are recorded before anything is made with them.
+
+    Raises:
+        WeightsNotKept: models are gone that the round's training will be compared with.
+    """
     if _status(context, round) == "done":
         return
     if round == 0:
@@ -175,6 +181,7 @@ def begin_round(context: RunContext, round: int) -> None:
             0, weights_hash=initial.weights_hash, tokenizer_hash=initial.tokenizer_hash, status="running"
         )
     else:
+        references.check(context, round)
         context.store.put_round(round, parent_hash=context.weights(round - 1).weights_hash, status="running")
     reach("round_begun")
 

@@ -259,6 +259,17 @@ class JudgementPair:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """A pair, label, ranking or pair of judgements of ``from_round`` that a later ``round`` trained on as well."""
+
+    replay_id: str
+    round: int
+    from_round: int
+    kind: Literal["pair", "judgement_pair", "label", "ranking"]
+    example_id: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """M_t. ``path`` is relative to the workspace where the run owns it."""
 
@@ -317,6 +328,7 @@ TABLES: Mapping[type, str] = {
     Lesson: "lessons",
     MetaJudgement: "meta_judgements",
     JudgementPair: "judgement_pairs",
+    Replay: "replays",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
     Event: "events",
@@ -334,6 +346,7 @@ Row = (
     | Lesson
     | MetaJudgement
     | JudgementPair
+    | Replay
     | Checkpoint
     | Evaluation
     | Event

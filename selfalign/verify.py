@@ -22,7 +22,7 @@ from selfalign.checks.findings import Finding, Query
 from selfalign.checks.ledger import ledger
 from selfalign.checks.references import references
 from selfalign.checks.rules import rules
-from selfalign.checks.weights import weights
+from selfalign.checks.weights import averages, weights
 from selfalign.config import validate_config
 from selfalign.errors import ConfigError
 from selfalign.models.resolve import local_model
@@ -57,6 +57,7 @@ def verify(workspace: Workspace, *, hashes: bool = True) -> Report:
     run = store.get_run()
     # Not over a shared connection: reading files takes long, and nobody may write meanwhile.
     files = weights(store.query, workspace.path, _initial(run), hashes=hashes) if run else []
+    files += averages(store.query, workspace.references, hashes=hashes)
     with _short_reads(store) as query:
         changed, uncovered = digests(query)
         findings = [

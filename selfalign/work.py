@@ -24,7 +24,7 @@ from selfalign.protocols import JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.rounds import stages_of
 from selfalign.sources.draw import draw
-from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons, meta_judge
+from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons, meta_judge, replay
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import judge_settings, needs_model
 from selfalign.types import Candidate, JudgeItem, Lesson, Prompt, ScoredCandidate, ScoredGroup
@@ -78,11 +78,19 @@ class RoundsWork:
 
 def run_work(context: RunContext, found: Preflight) -> list[RoundsWork]:
     """Every round from 0 on, alike ones together, in order of their first."""
-    alike: dict[Any, list[int]] = defaultdict(list)
+    known: dict[Any, list[StageWork]] = {}
+    alike: dict[tuple[StageWork, ...], list[int]] = defaultdict(list)
     for round in range(context.config.rounds + 1):
         duels = len(_opponents(context, round)) if round else 0  # in round 1 the model before is M_0
-        alike[context.config.teaches(round), duels, *stages_of(round, context.config)].append(round)
-    return [RoundsWork(tuple(rounds), tuple(round_work(context, found, rounds[0]))) for rounds in alike.values()]
+        builder = context.config.builder(round).model_dump_json()
+        key = (context.config.teaches(round), duels, builder, *stages_of(round, context.config))
+        if key not in known:
+            known[key] = round_work(context, found, round)
+        stages = known[key]
+        if not context.config.teaches(round):  # what is trained on may differ from round to round, and is quickly said
+            stages = [_train(context, found, round) if one.stage == "train" else one for one in stages]
+        alike[tuple(stages)].append(round)
+    return [RoundsWork(tuple(rounds), stages) for stages, rounds in alike.items()]
 
 
 def round_work(context: RunContext, found: Preflight, round: int) -> list[StageWork]:
@@ -122,15 +130,15 @@ def _resample(context: RunContext, found: Preflight, round: int) -> StageWork:
 
 
 def _pair(context: RunContext, found: Preflight, round: int) -> StageWork:
-    return StageWork("pair", len(_drawn(context, found, round)) * _made(context)[0])
+    return StageWork("pair", len(_drawn(context, found, round)) * _made(context, round)[0])
 
 
-def _made(context: RunContext) -> tuple[int, int]:
+def _made(context: RunContext, round: int) -> tuple[int, int]:
     """(rows that a prompt gives at most, answers in a row) of what the round's builder makes."""
-    config = context.config
+    config, settings = context.config, context.config.builder(round)
     going_on = min(config.generate.candidates, getattr(config.resample, "accept", config.generate.candidates))
-    makes = getattr(find("pair", config.pair.id).load(), "makes", "pairs")
-    at_most = getattr(config.pair, "at_most", None)
+    makes = getattr(find("pair", settings.id).load(), "makes", "pairs")
+    at_most = getattr(settings, "at_most", None)
     rows = going_on if makes == "labels" else at_most(going_on) if at_most else 1
     return rows, {"pairs": 2, "labels": 1, "rankings": going_on}.get(makes, 1)
 
@@ -158,8 +166,11 @@ def _train(context: RunContext, found: Preflight, round: int) -> StageWork:
     if context.config.teaches(round):
         rows, tokens = _taught(context, found, round)
     else:
-        a_prompt, answers = _made(context)
-        rows = len(_drawn(context, found, round)) * a_prompt
+        # As many prompts are drawn for every round.
+        prompts = min(context.config.prompts.per_round, len({prompt.prompt_id for prompt in found.training}))
+        taken = {round: 1.0, **replay.shares(context, round)}
+        a_prompt = {made: _made(context, made)[0] for made in taken if not context.config.teaches(made)}
+        rows, answers = sum(_int(taken[made] * prompts * n) for made, n in a_prompt.items()), _made(context, round)[1]
         answer = _mean_tokens(generate.training_candidates(context, round))
         tokens = rows * (1 if alone else answers) * (found.mean_prompt_tokens + answer)
     # What is compared is read once more by the reference, and once by M_t for the figures.

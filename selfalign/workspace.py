@@ -5,6 +5,7 @@ runs/<name>/
   config.yaml           the validated config, defaults included
   prompts/              optional: prompt files here win over the shipped ones
   checkpoints/round-1/  M_1 ... as plain Hugging Face folders; the table `checkpoints` says which is current
+  references/           averages of these, where a round's loss is compared with one; made again where they are missing
   logs/                 one file a stage
   .selfalign/           lock, process records, jobs under way, Prefect's own data
 """
@@ -43,6 +44,7 @@ class Workspace:
         self.config_path = path / "config.yaml"
         self.prompts = path / "prompts"
         self.checkpoints = path / "checkpoints"
+        self.references = path / "references"
         self.logs = path / "logs"
         self.state = path / ".selfalign"
         self.jobs = self.state / "jobs"

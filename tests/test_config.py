@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from selfalign import registry
-from selfalign.config import Settings, load_config
+from selfalign.config import Settings, load_config, validate_config
 from selfalign.errors import ConfigError
 from selfalign.registry import Plugin
 
@@ -46,6 +46,19 @@ def test_the_name_defaults_to_the_file(tmp_path: Path) -> None:
         ("generate: {candidates: 0}", "generate.candidates"),
         ("generate: {max_tokens: -5}", "generate.max_tokens"),
         ("generate: {candidates: 1}", "a pair has two sides"),
+        ("train: {id: sft, reference: initial}", "train.reference: unknown key; this trainer compares with none"),
+        ("train: {id: dpo, reference: ema}", "train.reference: must be previous, initial or {ema: DECAY}"),
+        ("train: {id: kto, reference: {ema: 1}}", "train.reference.ema: input should be less than 1 (got 1)"),
+        ("policy: {start: middle}", "policy.start: input should be 'previous' or 'base' (got 'middle')"),
+        ("policy: {strat: base}", "policy.strat: unknown key; did you mean 'start'?"),
+        ("policy: {reference: initial}", "policy.reference: unknown key; it belongs to the loss: train.reference"),
+        ("policy: {data: two}", "policy.data: must be this, all, {last: ROUNDS} or {replay: [SHARE, ...]} (got 'two')"),
+        ("policy: {data: {last: 0}}", "policy.data.last: input should be greater than or equal to 1"),
+        (
+            "policy: {data: [this, {replay: [0.3, 2]}]}",
+            "policy.data.1.replay.1: input should be less than or equal to 1",
+        ),
+        ("policy: base", "policy: input should be a valid dictionary"),
         ("train: kto", "train: kto needs labels, and pair: max_min makes pairs"),
         ("train: {id: kto, micro_batch_size: 1}", "micro_batch_size and batch_size must be at least 2"),
         ("train: pro", "train: pro needs rankings"),
@@ -109,3 +122,26 @@ def test_a_wrong_override_is_refused(tmp_path: Path, override: str) -> None:
     path = write(tmp_path, MINIMAL + "train: dpo\njudge: {id: weighted, members: [{id: verifier, weight: 1}]}\n")
     with pytest.raises(ConfigError, match="--set"):
         load_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("this", [{}, {}, {}, {}]),
+        ("all", [{}, {1: 1.0}, {2: 1.0, 1: 1.0}, {3: 1.0, 2: 1.0, 1: 1.0}]),
+        ({"last": 2}, [{}, {1: 1.0}, {2: 1.0}, {3: 1.0}]),
+        ({"replay": [0.3, 0.15]}, [{}, {1: 0.3}, {2: 0.3, 1: 0.15}, {3: 0.3, 2: 0.15}]),
+        ({"replay": [0, 0.15]}, [{}, {}, {1: 0.15}, {2: 0.15}]),
+        (["all", {"last": 1}, {"last": 3}], [{}, {}, {2: 1.0, 1: 1.0}, {3: 1.0, 2: 1.0}]),
+    ],
+)
+def test_earlier_rounds_by_policy(data: object, expected: list[dict[int, float]]) -> None:
+    config = validate_config({"name": "x", "policy": {"data": data}}, "t")
+    assert [config.policy_in(round).earlier(round) for round in (1, 2, 3, 4)] == expected
+
+
+def test_where_rounds_start() -> None:
+    assert [validate_config({"name": "x"}, "t").start_round(round) for round in (1, 2, 3)] == [0, 1, 2]
+    config = validate_config({"name": "x", "policy": {"start": ["previous", "previous", "base"]}}, "t")
+    assert [config.start_round(round) for round in (1, 2, 3, 4)] == [0, 1, 0, 0]
+    assert validate_config({"name": "x"}, "t").snapshot()["policy"] is None, "rounds of older versions are still known"

@@ -19,6 +19,9 @@ SPIN = {"pair": "spin", "generate": {"demonstrations": True, "candidates": 1}, "
 RLCD = {"pair": "rlcd", "generate": {"contrast": {}}, "judge": None}
 
 
+STACK = {"id": "dpo", "method": "lora", "lora": {"chain": "stack"}}
+
+
 class NeedsLabels:
     """Stands for the trainers of labels, of which this test needs no more than what they take."""
 
@@ -36,8 +39,13 @@ def problem(**settings: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "settings", [SPIN, RLCD, {"pair": "rlp_spg", "judge": None}, {"pair": "best_of", "train": "sft"}]
-)
+    "settings",
+    [
+        SPIN, RLCD, {"pair": "rlp_spg", "judge": None}, {"pair": "best_of", "train": "sft"},
+        {"policy": {"start": ["base", "previous"]}, "train": STACK},
+        {"keep": {"as": "adapter"}, "train": {"method": ["full", "lora"]}},
+    ],
+)  # fmt: skip
 def test_what_fits_together(settings: dict[str, Any]) -> None:
     validate_config({"name": "x", **settings}, "x.yaml")
 
@@ -57,6 +65,12 @@ def test_what_fits_together(settings: dict[str, Any]) -> None:
         ({"generate": {"candidates": 1}}, "a pair has two sides"),
         ({"pair": {"id": "max_mim"}}, "did you mean 'max_min'?"),
         ({"pair": {"id": "length_band", "rho": [0.1, 0.7]}}, "pair.rho.1"),
+        ({"policy": {"start": "base"}, "train": STACK}, "policy.start: base begins every round with M_0"),
+        ({"policy": {"start": ["previous", "base"]}, "train": STACK}, "policy.start: base begins every round with M_0"),
+        ({"policy": {"start": "base"}, "teach": {"rounds": [1], "train": {**STACK, "id": "sft"}}}, "lora.chain: stack"),
+        ({"keep": {"as": "adapter"}, "train": {"method": ["full", "full"]}}, "keep.as: adapter needs train.method"),
+        ({"judge": None, "pair": {"id": "rlcd", "agree": ["ignore", "weakly"]}, "generate": {"contrast": {}}},
+         "judge: null, but pair: rlcd needs scores"),
     ],
 )  # fmt: skip
 def test_what_does_not(settings: dict[str, Any], expected: str) -> None:

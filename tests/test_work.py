@@ -102,6 +102,24 @@ def test_rows_of_a_round(folder: Path, found: Preflight) -> None:
     }  # fmt: skip
 
 
+def test_rows_of_earlier_rounds_are_trained_on_as_well(folder: Path, found: Preflight) -> None:
+    config = settings(policy={"data": {"replay": [0.5, 0.25]}}, teach={"rounds": [1], "gold": "gold.jsonl"}, rounds=5)
+    work = run_work(context(folder, config), found)
+    rows = {r: next(s for s in like.stages if s.stage == "train") for like in work for r in like.rounds if r}
+    # 6 pairs of its own; half of the round before, a quarter of the one before that. Lessons are not taken again.
+    assert [rows[round].rows for round in (2, 3, 4, 5)] == [6, 9, 11, 11]
+    assert rows[4].trained == 11 * 2 * (40 + 28)
+    assert [like.rounds for like in work] == [(0,), (1,), (2,), (3,), (4, 5)]
+
+
+def test_rounds_that_train_otherwise_are_told_apart(folder: Path, found: Preflight) -> None:
+    config = settings(train={"id": "dpo", "epochs": [3, 1, 3]})
+    work = run_work(context(folder, config), found)
+    assert [like.rounds for like in work] == [(0,), (1, 3, 4), (2,)]
+    trained = [next(s.trained for s in like.stages if s.stage == "train") for like in work[1:]]
+    assert trained == [3 * trained[1], trained[1]]
+
+
 def test_a_round_that_teaches(folder: Path, found: Preflight) -> None:
     config = settings(**ALL)
     here = context(folder, config)

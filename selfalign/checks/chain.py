@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
 
+#: What the loss compared with, as the round has it; an average's own hash is known to its folder alone.
+_REFERENCE = "json_extract_string(r.policy, '$.reference')"
 #: Weights that this run has had in its hands.
 _KNOWN = "(SELECT weights_hash FROM rounds UNION ALL SELECT parent_hash FROM rounds)"
 
@@ -65,9 +67,16 @@ _RULES = (
     Rule(
         "not_the_rounds_checkpoint", "checkpoints",
         "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, 'has weights ' || k.weights_hash || ' from ' || "
-        "coalesce(k.parent_id, 'none') || ', the round has ' || r.weights_hash || ' from ' || r.parent_hash AS what "
-        "FROM checkpoints k JOIN rounds r USING (round) "
-        "WHERE k.weights_hash <> r.weights_hash OR k.parent_id <> r.parent_hash",
+        "coalesce(k.parent_id, 'none') || ', the round has ' || r.weights_hash || ' from ' || "
+        "coalesce(r.start_hash, r.parent_hash) AS what FROM checkpoints k JOIN rounds r USING (round) "
+        "WHERE k.weights_hash <> r.weights_hash OR k.parent_id <> coalesce(r.start_hash, r.parent_hash)",
+    ),
+    Rule(
+        "other_start", "rounds",
+        "SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, 'trained weights ' || r.start_hash || ', its policy says "
+        "' || json_extract_string(r.policy, '$.start') AS what FROM rounds r JOIN rounds m ON m.round = 0 "
+        "WHERE r.start_hash <> CASE json_extract_string(r.policy, '$.start') WHEN 'base' THEN m.weights_hash "
+        "ELSE r.parent_hash END",
     ),
     Rule(
         "no_checkpoint", "rounds",
@@ -80,8 +89,15 @@ _RULES = (
         "unknown_reference", "checkpoints",
         "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, "
         "'was trained against reference ' || k.reference_hash || ', which no round of this run has' AS what "
-        f"FROM checkpoints k WHERE k.reference_hash IS NOT NULL AND k.reference_hash NOT IN (SELECT weights_hash "
-        f"FROM {_KNOWN} WHERE weights_hash IS NOT NULL)",
+        f"FROM checkpoints k LEFT JOIN rounds r USING (round) WHERE k.reference_hash IS NOT NULL "
+        f"AND (k.round = 1 OR {_REFERENCE} IS NULL OR {_REFERENCE} IN ('previous', 'initial')) "
+        f"AND k.reference_hash NOT IN (SELECT weights_hash FROM {_KNOWN} WHERE weights_hash IS NOT NULL)",
+    ),
+    Rule(
+        "not_the_policys_reference", "rounds",
+        f"SELECT r.round::VARCHAR AS row_id, r.round, NULL AS place, 'was compared with ' || r.reference_hash || ', its "
+        f"policy says ' || {_REFERENCE} AS what FROM rounds r JOIN rounds m ON m.round = 0 "
+        f"WHERE r.reference_hash <> CASE {_REFERENCE} WHEN 'previous' THEN r.parent_hash WHEN 'initial' THEN m.weights_hash END",
     ),
     Rule(
         "other_reference", "rounds",

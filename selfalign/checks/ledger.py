@@ -89,6 +89,7 @@ def _unknown() -> Iterator[Rule]:
         *(("pair", (table, identity, "true")) for table, identity in _PAIRED),
         ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL")),
         ("meta_judge", ("meta_judgements", "meta_id", "true")),
+        ("train", ("replays", "replay_id", "true")),
     ]
     for stage, (table, identity, condition) in made:
         yield Rule(

@@ -24,6 +24,11 @@ _JUDGEMENT_COLUMNS = (
     ("judgement_pairs", "pair_id", "chosen_id"),
     ("judgement_pairs", "pair_id", "rejected_id"),
 )
+#: (what replays call it, table, its id).
+_REPLAYED = (
+    ("pair", "pairs", "pair_id"), ("judgement_pair", "judgement_pairs", "pair_id"), ("label", "unary_labels", "label_id"),
+    ("ranking", "rankings", "ranking_id"),
+)  # fmt: skip
 #: (table, its id, round of the prompt it belongs to, split of that prompt).
 _PROMPT_COLUMNS = (
     ("candidates", "candidate_id", "CASE r.split WHEN 'train' THEN r.round ELSE 0 END", "r.split"),
@@ -39,7 +44,8 @@ def references(query: Query) -> list[Finding]:
     return broken(
         query,
         [
-            *_unknown_candidates(), *_foreign_candidates(), *_judgements(), *_unknown_prompts(), *_twice(), *_gaps(),
+            *_unknown_candidates(), *_foreign_candidates(), *_judgements(), *_unknown_prompts(), *_replays(), *_twice(),
+            *_gaps(),
         ],
     )  # fmt: skip
 
@@ -105,6 +111,22 @@ def _unknown_prompts() -> Iterator[Rule]:
         "SELECT t.prompt_id AS row_id, t.round, 'train' AS place, 'is a held-out prompt as well' AS what "
         "FROM prompts t SEMI JOIN prompts h ON h.prompt_id = t.prompt_id AND h.split = 'held_out' "
         "WHERE t.split = 'train'",
+    )  # fmt: skip
+
+
+def _replays() -> Iterator[Rule]:
+    """What a round took of an earlier one is there, and of that round."""
+    for kind, table, identity in _REPLAYED:
+        yield Rule(
+            "unknown_example", "replays",
+            f"SELECT r.replay_id AS row_id, r.round, '{kind}' AS place, 'there is no {kind} ' || r.example_id || "
+            f"' of round ' || r.from_round AS what FROM replays r ANTI JOIN {table} t "
+            f"ON t.{identity} = r.example_id AND t.round = r.from_round WHERE r.kind = '{kind}'",
+        )  # fmt: skip
+    yield Rule(
+        "not_earlier", "replays",
+        "SELECT replay_id AS row_id, round, kind AS place, 'is of round ' || from_round || ', not an earlier one' AS what "
+        "FROM replays WHERE from_round >= round",
     )  # fmt: skip
 
 

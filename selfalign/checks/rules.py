@@ -9,14 +9,17 @@ from selfalign.training.pairwise import TRAINERS
 
 #: Means of the same votes may differ in the last bits.
 _ROUNDING = "1e-9 * greatest(1.0, abs(m.score))"
-#: Built-in trainers, and of what they train on every row that their round has; others may choose.
+#: Built-in trainers, and what they train on of all that their round was given (view trained_on); others may choose.
 _USES_ALL = {
-    **dict.fromkeys(TRAINERS, ("pairs", "judgement_pairs")),
-    "kto": ("unary_labels",),
-    "rrhf": ("rankings",),
-    "pro": ("rankings",),
-    "sft": ("pairs", "(SELECT * FROM unary_labels WHERE label)", "rankings", "lessons"),
-}
+    **dict.fromkeys(TRAINERS, ("pair", "judgement_pair")), "kto": ("label",), "rrhf": ("ranking",), "pro": ("ranking",),
+    "sft": ("pair", "label", "ranking", "lesson"),
+}  # fmt: skip
+#: To imitate there are only wanted answers, and lessons as well.
+_GIVEN = (
+    "SELECT t.round, t.kind, coalesce(u.label, true) AS wanted FROM trained_on t "
+    "LEFT JOIN unary_labels u ON t.kind = 'label' AND u.label_id = t.example_id "
+    "UNION ALL SELECT round, 'lesson', true FROM lessons"
+)
 
 
 def rules(query: Query) -> list[Finding]:
@@ -161,11 +164,12 @@ def _selections() -> Iterator[Rule]:
 
 
 def _examples() -> Iterator[Rule]:
-    for trainer, tables in _USES_ALL.items():
-        made = " UNION ALL ".join(f"SELECT round FROM {table}" for table in tables)
+    for trainer, kinds in _USES_ALL.items():
+        named = ", ".join(f"'{kind}'" for kind in kinds)
         yield Rule(
             "n_examples", "checkpoints",
-            f"WITH made AS (SELECT round, count(*) AS n FROM ({made}) GROUP BY round) "
+            f"WITH made AS (SELECT round, count(*) AS n FROM ({_GIVEN}) WHERE kind IN ({named}) "
+            f"AND (wanted OR '{trainer}' <> 'sft') GROUP BY round) "
             "SELECT k.checkpoint_id AS row_id, k.round, NULL AS place, 'was trained on ' || k.n_examples || "
             f"' examples, the round has ' || coalesce(m.n, 0) || ' for {trainer}' AS what "
             "FROM checkpoints k LEFT JOIN made m USING (round) "

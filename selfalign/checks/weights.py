@@ -12,6 +12,7 @@ from selfalign.checks.findings import Finding, Query, place
 from selfalign.disk import kept
 from selfalign.errors import ModelError
 from selfalign.identity import content_id, hash_tokenizer, hash_weights
+from selfalign.training import average
 from selfalign.workspace import MANIFEST
 
 #: What the manifest and the row must agree in. The folder may have been moved or made smaller since.
@@ -99,6 +100,41 @@ def _checkpoint(
     ):
         what = f"{folder}: the tokenizer's files are not those that were published with the weights"
         found.append(Finding("tokenizer", table, identity, where, what, _put_back(row)))
+    return found
+
+
+def averages(query: Query, references: Path, *, hashes: bool) -> list[Finding]:
+    """Averages that rounds were compared with, where they still lie in ``references``: what they are of, and their weights.
+
+    One that is gone is no damage: it is made again where it is needed.
+    """
+    rows = query(
+        "SELECT round, weights_hash, reference_hash, json_extract(policy, '$.reference.ema')::DOUBLE AS ema FROM rounds "
+        "ORDER BY round",
+        (),
+    ).to_pylist()
+    models = [row["weights_hash"] for row in rows]
+    found = []
+    for row in rows:
+        if row["ema"] is None or row["round"] < 2 or None in models[: row["round"]]:
+            continue
+        folder = references / average.folder_name(row["round"], row["ema"], models[: row["round"]])
+        if not folder.is_dir():
+            continue
+        manifest = average.read_manifest(folder)
+        what = None
+        if manifest is None or manifest.weights_hash != row["reference_hash"]:
+            what = f"{folder / average.MANIFEST} is not about the reference that the round has, {row['reference_hash']}"
+        elif hashes:
+            made, _, error = _contents(folder)
+            what = error or (
+                f"{folder}: has weights {made}, not {manifest.weights_hash}" if made != manifest.weights_hash else None
+            )
+        if what is not None:
+            where = place(row["round"], "its reference")
+            found.append(
+                Finding("reference", "rounds", str(row["round"]), where, what, f"remove {folder}: it is made again")
+            )
     return found
 
 

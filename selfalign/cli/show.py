@@ -134,7 +134,8 @@ def _trained_on(row: dict[str, Any]) -> str:
     """How many rows of each kind."""
     others = [f"{row[name]} {name}" for name in ("labels", "rankings") if row[name]]
     pairs = [f"{row['pairs']} pairs"] if row["pairs"] else []
-    return ", ".join([*pairs, *others]) or _NONE
+    earlier = [f"{row['replayed']} of earlier rounds"] if row["replayed"] else []
+    return ", ".join([*pairs, *others, *earlier]) or _NONE
 
 
 def _with_interval(row: dict[str, Any], name: str, form: str) -> str:

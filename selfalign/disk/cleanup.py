@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from selfalign.disk import kept, retention
+from selfalign.disk import kept, references, retention
 from selfalign.space import folder_bytes
 from selfalign.stages.context import RunContext
 from selfalign.store.compact import archived_tables, compact, reclaimable_bytes
 
-Kind = Literal["half-written", "replaced", "job", "log", "prefect", "weights", "branch", "store"]
+Kind = Literal["half-written", "replaced", "reference", "job", "log", "prefect", "weights", "branch", "store"]
 
 _JOB = re.compile(r"round-(\d+)-(\w+)-([0-9a-f]{8})")
 #: Files that were being written aside: `.config.yaml.4711`, `.store.duckdb.1f3a...`.
@@ -52,6 +52,7 @@ def find(context: RunContext, options: Options) -> list[Item]:
     found = [
         *_half_written(context),
         *_replaced(context),
+        *_references(context),
         *_jobs(context),
         *_old(context, options.older_than),
         *_weights(context),
@@ -95,7 +96,9 @@ def newest_round(context: RunContext) -> int:
 
 def _half_written(context: RunContext) -> Iterator[Item]:
     workspace = context.workspace
-    folders = [workspace.path, workspace.state, workspace.checkpoints, *workspace.checkpoints.glob("*/")]
+    folders = [
+        workspace.path, workspace.state, workspace.references, workspace.checkpoints, *workspace.checkpoints.glob("*/")
+    ]  # fmt: skip
     for folder in folders:
         for path in sorted(folder.glob(".*")):
             if path.name.endswith(".partial") or (path.is_file() and _ASIDE.fullmatch(path.name)):
@@ -107,6 +110,11 @@ def _replaced(context: RunContext) -> Iterator[Item]:
     for path in sorted(context.workspace.checkpoints.glob("*.replaced-*")):
         if path.resolve() not in named:
             yield _item(context, "replaced", path, "other weights took its place, and no row names it")
+
+
+def _references(context: RunContext) -> Iterator[Item]:
+    for path in references.superseded(context, newest_round(context)):
+        yield _item(context, "reference", path, "an average that no later round goes on from")
 
 
 def _jobs(context: RunContext) -> Iterator[Item]:

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfalign.disk import retention
+from selfalign.disk import references, retention
 from selfalign.disk.policy import Held, decide
 from selfalign.errors import BadInput, StoreError
 from selfalign.preflight import Preflight
 from selfalign.space import folder_bytes, free_bytes, nearest_existing, shown
 from selfalign.stages.context import RunContext
+from selfalign.training import average
 from selfalign.training.bitdelta import is_signed
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import Shapes, adapter_weights
@@ -62,7 +63,8 @@ def needs(context: RunContext, found: Preflight) -> list[Need]:
     store = (0 if workspace.store_path.exists() else _STORE_BYTES) + sum(rows.values())
     lines = [
         Need(f"checkpoints of {len(training)} rounds", workspace.checkpoints, peak, kept),
-        Need("trainer states", workspace.jobs, _states(context, shapes) if training else 0, 0),
+        _averages(context, found, training),
+        Need("trainer states", workspace.jobs, max((_states(context, r, shapes) for r in training), default=0), 0),
         Need("rows", workspace.store_path, store, store),
         # A stage's inputs and its batches, of which one round's worth may wait.
         Need("scratch of a stage", workspace.jobs, 2 * max(rows.values(), default=0), 0),
@@ -157,10 +159,7 @@ def _stage_bytes(work: StageWork) -> int:
 
 def _checkpoints(context: RunContext, found: Preflight, shapes: Shapes, training: Sequence[int]) -> tuple[int, int]:
     """(peak, kept at the end) in bytes beyond what is there now: the policy played through, round by round."""
-    sizes = _sizes(context, found, shapes)
-    train = context.config.train
-    adapter = bool(getattr(train, "low_rank", False))
-    base = 0 if adapter and train.lora.chain == "stack" else None
+    config = context.config
     state: dict[int, Held] = {}
     points: set[int | None] = set()
     if training and training[0] > 1:
@@ -168,29 +167,47 @@ def _checkpoints(context: RunContext, found: Preflight, shapes: Shapes, training
             state = {held.round: held for held in retention.held(context)}
             points = set(retention.fork_points(context.workspace).values())
 
+    sizes = {round: _sizes(context, found, round, shapes) for round in {*state, *training}}
+
     def total() -> int:
-        return sum(sizes["full" if held.form == "approximate" else held.form] for held in state.values())
+        return sum(sizes[held.round]["full" if held.form == "approximate" else held.form] for held in state.values())
 
     before, peak = total(), 0
+    averages: dict[float, int] = {}
     for round in training:
-        peak = max(peak, total() + sizes["full"] - before)
+        peak = max(peak, total() + sizes[round]["full"] - before)
+        adapter = bool(getattr(config.trainer(round), "low_rank", False))
+        base = 0 if config.start_round(round) == 0 or retention.stacks(config, round) else None
         # As if every new round were worse than those before: then the best ones and the newest are most.
         state[round] = Held(round, "full", adapter, -float(round), base)
-        needed = {r: "" for r in state if r == round or r in points or None in points}
-        for change in decide(context.config.keep, list(state.values()), needed):
+        if (ema := references.decay(config, round)) is not None:
+            averages[ema] = round
+        averaged = references.needed_models(references.later_decays(config, round), averages, round)
+        needed = {r: "" for r in state if r == round or r in averaged or r in points or None in points}
+        for change in decide(config.keep, list(state.values()), needed):
             if change.form == "bitdelta":  # written before the weights go
-                peak = max(peak, total() + sizes["bitdelta"] - before)
+                peak = max(peak, total() + sizes[change.round]["bitdelta"] - before)
             state[change.round] = replace(state[change.round], form=change.form)
     return peak, max(total() - before, 0)
 
 
-def _sizes(context: RunContext, found: Preflight, shapes: Shapes) -> dict[str, int]:
-    """Bytes of a checkpoint's folder in each form."""
+def _averages(context: RunContext, found: Preflight, training: Sequence[int]) -> Need:
+    """The averages that rounds are compared with: the one before goes when a round has ended."""
+    folder = context.workspace.references
+    there = folder_bytes(folder) if folder.is_dir() else 0
+    made = [round for round in training if references.decay(context.config, round) is not None]
+    size = average.size(found.model_path) + max(folder_bytes(found.model_path) - found.model.bytes, 0)
+    at_once = min(len(made) + bool(there), 2) * size if made else there
+    return Need("averaged references", folder, max(at_once - there, 0), max(size - there, 0) if made else 0)
+
+
+def _sizes(context: RunContext, found: Preflight, round: int, shapes: Shapes) -> dict[str, int]:
+    """Bytes of the folder of M_round in each form."""
     whole = folder_bytes(found.model_path)
     width = found.model.bytes / max(found.model.parameters, 1)
     rest = max(whole - found.model.bytes, 0)
     signed = sum(math.prod(shape) for name, shape in shapes.items() if is_signed(name, shape))
-    adapter = 4 * _adapter_weights(context, shapes, kept=True)
+    adapter = 4 * _adapter_weights(context, round, shapes, kept=True)
     return {
         "full": whole + adapter,
         "adapter": rest + adapter,
@@ -199,15 +216,15 @@ def _sizes(context: RunContext, found: Preflight, shapes: Shapes) -> dict[str, i
     }
 
 
-def _states(context: RunContext, shapes: Shapes) -> int:
+def _states(context: RunContext, round: int, shapes: Shapes) -> int:
     # With "auto" a state is left out where the disk has no room for it.
-    if not isinstance(getattr(context.config.train, "save_every", None), int):
+    if not isinstance(getattr(context.config.trainer(round), "save_every", None), int):
         return 0
-    weights = _adapter_weights(context, shapes) or sum(math.prod(shape) for shape in shapes.values())
+    weights = _adapter_weights(context, round, shapes) or sum(math.prod(shape) for shape in shapes.values())
     return _STATE_BYTES_A_WEIGHT * weights
 
 
-def _adapter_weights(context: RunContext, model: Shapes, *, kept: bool = False) -> int:
+def _adapter_weights(context: RunContext, round: int, model: Shapes, *, kept: bool = False) -> int:
     """Weights of a round's adapter; 0 where there is none, or where a trainer from elsewhere does not say."""
-    train = context.config.train
+    train = context.config.trainer(round)
     return adapter_weights(train, model, kept=kept) if isinstance(train, TrainingSettings) else 0

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfalign.disk import kept
+from selfalign.config import RunConfig
+from selfalign.disk import kept, references
 from selfalign.disk.kept import Kept
 from selfalign.disk.policy import Change, Held, Present, decide
 from selfalign.durable import sync, write_atomic
@@ -60,9 +61,10 @@ def apply_retention(context: RunContext, round: int) -> list[Reduced]:
         DiskFull: no room for what would replace the weights; they stay.
     """
     keep = context.config.keep
-    if keep.checkpoints == "all" and keep.form == "full":
-        return []
-    return reduce_checkpoints(context, round)
+    whole = keep.checkpoints == "all" and keep.form == "full"
+    reduced = [] if whole else reduce_checkpoints(context, round)
+    references.remove_superseded(context, round)
+    return reduced
 
 
 def reduce_checkpoints(context: RunContext, newest: int) -> list[Reduced]:
@@ -124,13 +126,20 @@ def needed_rounds(context: RunContext, newest: int) -> dict[int, str]:
     for round, row in rows.items():
         if own not in (context.workspace.path / row.path).resolve().parents:
             reasons[round] = "the folder belongs to another run"
-    if rows and getattr(context.config.train, "low_rank", False) and context.config.train.lora.chain == "stack":
+    if rows and stacks(context.config, max(rows) + 1):
         last = max(rows)
         reasons.setdefault(_built_on(context, last), f"the adapter of M{last} goes on over it")
+    reasons = {**references.needed_rounds(context, newest), **reasons}
     for name, point in fork_points(context.workspace).items():
         for round in rows if point is None else [point]:
             reasons[round] = f"the run {name} was forked from it"
     return reasons
+
+
+def stacks(config: RunConfig, round: int) -> bool:
+    """Whether ``round`` goes on with the adapter of the round before."""
+    train = config.trainer(round)
+    return bool(getattr(train, "low_rank", False) and train.lora.chain == "stack")
 
 
 def fork_points(workspace: Workspace) -> dict[str, int | None]:

@@ -36,6 +36,11 @@ Made = Pair | JudgementPair | UnaryLabel | Ranking | Lesson
 Example = PairExample | LabelExample | RankingExample | CompletionExample
 
 
+def feeds(needs: str) -> tuple[str, ...]:
+    """Names of the rows (KINDS) that are examples for a trainer that ``needs`` them; all for "completions"."""
+    return tuple(KINDS) if needs == "completions" else _FEEDS.get(needs, (needs,) if needs in KINDS else ())
+
+
 def candidates_of(row: Made) -> tuple[str, ...]:
     """Ids of the candidates that a row names, in its own order."""
     if isinstance(row, Pair):
@@ -43,6 +48,15 @@ def candidates_of(row: Made) -> tuple[str, ...]:
     if isinstance(row, UnaryLabel):
         return (row.candidate_id,)
     return row.candidate_ids if isinstance(row, Ranking) else ()
+
+
+def identity_of(row: Made) -> str:
+    """The row's id."""
+    if isinstance(row, Pair | JudgementPair):
+        return row.pair_id
+    if isinstance(row, UnaryLabel):
+        return row.label_id
+    return row.ranking_id if isinstance(row, Ranking) else row.lesson_id
 
 
 class Encoder:
@@ -74,14 +88,10 @@ class Encoder:
         Rows of another kind give nothing; examples of each kind are in order of id.
         """
         if needs in made:
-            return [
-                self._example(row)
-                for name in _FEEDS.get(needs, (needs,))
-                for row in sorted(made.get(name, ()), key=_id)
-            ]
+            return [self._example(row) for name in feeds(needs) for row in sorted(made.get(name, ()), key=identity_of)]
         if needs != "completions":
             return []
-        rows = [row for name in KINDS for row in sorted(made.get(name, ()), key=_id)]
+        rows = [row for name in KINDS for row in sorted(made.get(name, ()), key=identity_of)]
         return [example for row in rows if (example := self._completion(row)) is not None]
 
     def _example(self, row: Made) -> Example | None:
@@ -131,11 +141,3 @@ class Encoder:
             messages = messages_for(self._prompts[prompt_id].text, self._system_prompt)
             self._known[prompt_id] = encode_chat(self._tokenizer, messages)
         return self._known[prompt_id]
-
-
-def _id(row: Made) -> str:
-    if isinstance(row, Pair | JudgementPair):
-        return row.pair_id
-    if isinstance(row, UnaryLabel):
-        return row.label_id
-    return row.ranking_id if isinstance(row, Ranking) else row.lesson_id

@@ -17,14 +17,15 @@ from selfalign.types import Event, Pair, Pairing, Ranking, Selection, UnaryLabel
 
 def fingerprint(context: RunContext, round: int) -> str:
     before = "resample" if context.config.resample else "judge" if is_judged(context, round) else "generate"
-    return content_id("pair", upstream(context, round, before), context.config.pair.model_dump(mode="json"))
+    return content_id("pair", upstream(context, round, before), context.config.builder(round).model_dump(mode="json"))
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     groups = scored_groups(context, round)
     if context.config.resample:
         groups = only_accepted(groups, context.store.rows(Selection, "round = ?", (round,)))
-    builder: PairBuilder = find("pair", context.config.pair.id).load()(context.config.pair)
+    settings = context.config.builder(round)
+    builder: PairBuilder = find("pair", settings.id).load()(settings)
     pairing = builder.build(PairingInput(round, groups, derive_seed(context.config.seed, round, "pair")))
     events = [
         Event(content_id("no_pair", round, builder.name, u.prompt_id), round, "pair", "no_pair", u.prompt_id, u.reason,

@@ -1,4 +1,8 @@
-"""Stage ``train``: M_{t-1} and what the round made to train on become M_t, published as a durable folder."""
+"""Stage ``train``: M_{t-1} and what the round made to train on become M_t, published as a durable folder.
+
+By the config's ``policy`` it may also begin with M_0 and take rows of earlier rounds; by ``train.reference`` the loss
+compares with M_{t-1}, M_0 or an average of all models so far.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfalign.disk import references
 from selfalign.durable import write_atomic
 from selfalign.errors import EmptyStage, ModelError, WeightsMismatch
 from selfalign.failpoints import reach
@@ -15,12 +20,14 @@ from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weigh
 from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
 from selfalign.space import folder_bytes
+from selfalign.stages import replay
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.examples import KINDS, Encoder, Made, candidates_of
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.supervise import collect, supervise
-from selfalign.training import adapters
+from selfalign.training import adapters, average
+from selfalign.training.average import Source
 from selfalign.training.checkpoints import publish
 from selfalign.training.settings import TrainingSettings
 from selfalign.types import Candidate, Checkpoint, Event, Judgement, Prompt
@@ -32,15 +39,29 @@ _MAKES = {"pair": ("pairs", "labels", "rankings"), "meta_judge": ("judgement_pai
 
 def fingerprint(context: RunContext, round: int) -> str:
     settings = context.config.trainer(round)
+    ema = references.decay(context.config, round)
+    compared_with = (
+        context.weights(_reference_round(context, round)).weights_hash
+        if ema is None
+        else references.average_id(context, round, ema)
+    )
+    replays = replay.made_of(context, round)
     return content_id(
         "train", *(upstream(context, round, stage) for stage in _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
-        context.weights(round - 1).weights_hash, context.weights(reference_round(context, round)).weights_hash,
+        context.weights(context.config.start_round(round)).weights_hash, compared_with, *([replays] if replays else []),
     )  # fmt: skip
 
 
-def reference_round(context: RunContext, round: int) -> int:
-    """0 where the reference is the initial model, else the previous round."""
+def _reference_round(context: RunContext, round: int) -> int:
+    """t of the M_t that the loss compares with: 0, or the previous round. An average has no such round."""
     return 0 if getattr(context.config.trainer(round), "reference", "previous") == "initial" else round - 1
+
+
+def policy(context: RunContext, round: int) -> dict[str, Any]:
+    """What decides the training beside the trainer's settings, as ``rounds.policy`` has it."""
+    settings, trainer = context.config.policy_in(round), context.config.trainer(round).model_dump(mode="json")
+    data = "this" if context.config.teaches(round) else settings.model_dump(mode="json")["data"]
+    return {"start": settings.start, "data": data, "reference": trainer.get("reference")}
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
@@ -49,12 +70,15 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     final = context.workspace.checkpoint_folder(round, fingerprint)
     made = _takes(context, round)
     rows = {name: context.store.rows(KINDS[name], "round = ?", (round,)) for stage in made for name in _MAKES[stage]}
+    if not any(rows.values()):
+        raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
+    earlier = replay.replayed(context, round)
+    rows = {name: [*rows.get(name, ()), *earlier.get(name, ())] for name in {**rows, **earlier}}
     n_rows = sum(map(len, rows.values()))
+    start = context.config.start_round(round)
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
-        if not n_rows:
-            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
-        parent, reference = context.model(round - 1), context.model(reference_round(context, round))
-        base = _base(context, round)
+        context.store.insert(replay.records(round, earlier))
+        parent, base = context.model(start), _base(context, round)
         spec = {
             "kind": "train",
             "round": round,
@@ -63,8 +87,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "train": context.config.trainer(round).model_dump(mode="json"),
             "parent": str(parent.path.resolve()),
             "parent_hash": parent.weights_hash,
-            "reference": str(reference.path.resolve()),
-            "reference_hash": reference.weights_hash,
+            **_reference(context, round),
             "base": str(base.path.resolve()) if base else None,
             "base_hash": base.weights_hash if base else None,
             "system_prompt": context.config.generate.system_prompt,
@@ -72,12 +95,13 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "cache": str(context.workspace.state.resolve() / "logprobs"),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
-        supervise(folder, spec, {**rows, **_named(context, round, rows)}, context=context, label=f"round {round} train")
+        supervise(folder, spec, {**rows, **_named(context, rows)}, context=context, label=f"round {round} train")
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
         round, parent_hash=context.weights(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
         tokenizer_hash=hash_tokenizer(context.workspace.path / checkpoint.path),
-        trainer=checkpoint.trainer, reference_hash=checkpoint.reference_hash,
+        trainer=checkpoint.trainer, reference_hash=checkpoint.reference_hash, start_hash=context.weights(start).weights_hash,
+        policy=policy(context, round),
     )  # fmt: skip
     reach("round_recorded")
     folder.remove()  # the trainer's states: of no use once M_t is recorded
@@ -95,6 +119,26 @@ def _takes(context: RunContext, round: int) -> list[str]:
     return ["pair", "meta_judge"] if context.config.meta_judges(round) else ["pair"]
 
 
+def _reference(context: RunContext, round: int) -> dict[str, Any]:
+    """The reference as the stage's process takes it: a folder and its hash, or the average to make there first."""
+    ema = references.decay(context.config, round)
+    if ema is None:
+        model = context.model(_reference_round(context, round))
+        return {"reference": str(model.path.resolve()), "reference_hash": model.weights_hash, "average": None}
+    made = references.recipe(context, round, ema)
+
+    def shown(source: Source) -> list[str]:
+        return [str(source.folder.resolve()), source.weights_hash]
+
+    average = {
+        "ema": ema,
+        "models": made.models,
+        "below": shown(made.below),
+        "added": [shown(one) for one in made.added],
+    }
+    return {"reference": str(made.folder.resolve()), "reference_hash": None, "average": average}
+
+
 def _base(context: RunContext, round: int) -> Model | None:
     """What M_{round-1}'s adapter is added to, where the round goes on training that adapter (lora.chain: stack).
 
@@ -110,23 +154,26 @@ def _base(context: RunContext, round: int) -> Model | None:
     return None if earlier is None else context.model(earlier)
 
 
-def _named(context: RunContext, round: int, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
-    """The candidates and judgements that the rows name, and the round's prompts; for lessons none of them."""
+def _named(context: RunContext, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
+    """The candidates and judgements that the rows name, and the prompts of their rounds; for lessons none of them."""
     wanted = {candidate_id for kind in rows.values() for row in kind for candidate_id in candidates_of(row)}
     if not wanted:
         return {}
     pairs: Sequence[Any] = rows.get("judgement_pairs", ())
     judgements = {side for pair in pairs for side in (pair.chosen_id, pair.rejected_id)}
-    where, values = "round = ? and split = 'train'", (round,)
+    of_rounds = "round in (select unnest(?))"
+    rounds = sorted({row.round for kind in rows.values() for row in kind})
+    train, named = f"{of_rounds} and split = 'train'", "in (select unnest(?))"
     return {
-        "candidates": [c for c in context.store.rows(Candidate, where, values) if c.candidate_id in wanted],
-        "prompts": context.store.rows(Prompt, where, values),
-        "judgements": [
-            j
-            for j in (context.store.rows(Judgement, "round = ?", values) if pairs else ())
-            if j.judgement_id in judgements
-        ],
-        "strengths": context.store.rows(Event, "round = ? and kind = 'pair_strength'", values),
+        "candidates": context.store.rows(Candidate, f"{train} and candidate_id {named}", (rounds, sorted(wanted))),
+        # A prompt of several rounds is the same in all of them.
+        "prompts": list({p.prompt_id: p for p in context.store.rows(Prompt, train, (rounds,))}.values()),
+        "judgements": context.store.rows(
+            Judgement, f"{of_rounds} and judgement_id {named}", (rounds, sorted(judgements))
+        )
+        if pairs
+        else [],
+        "strengths": context.store.rows(Event, f"{of_rounds} and kind = 'pair_strength'", (rounds,)),
     }
 
 
@@ -163,7 +210,11 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     parent, reference = Path(spec["parent"]), Path(spec["reference"])
     base = Path(spec["base"]) if spec["base"] else None
     # A mapping: where the reference is the parent, its weights are read once.
-    expected_hashes = {parent: spec["parent_hash"], reference: spec["reference_hash"]}
+    expected_hashes = {parent: spec["parent_hash"]}
+    if spec["average"]:
+        _make_average(spec["average"], reference)
+    else:
+        expected_hashes[reference] = spec["reference_hash"]
     for path, expected in (expected_hashes | ({base: spec["base_hash"]} if base else {})).items():
         if hash_weights(path) != expected:
             raise WeightsMismatch(f"{path}: the weights changed since this round began; put the original files back")
@@ -206,6 +257,11 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     reach("manifest_written")
     publish(output, final)
     return dict(record)
+
+
+def _make_average(spec: Mapping[str, Any], target: Path) -> None:
+    below, *added = (Source(Path(folder), weights_hash) for folder, weights_hash in (spec["below"], *spec["added"]))
+    average.build(below, added, spec["ema"], spec["models"], target)
 
 
 def _examples(folder: JobFolder, spec: Mapping[str, Any], parent: Path, needs: str) -> list[Any]:

@@ -87,7 +87,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "pair": [("pairs", "true"), ("unary_labels", "true"), ("rankings", "true")],
         "lessons": [("lessons", "true")],
         "meta_judge": [("meta_judgements", "true"), ("judgement_pairs", "true")],
-        "train": [("checkpoints", "true"), ("rounds", "true")],
+        "train": [("checkpoints", "true"), ("replays", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
         "log_ratio": [("evaluations", figures_of("log_ratio"))],
@@ -176,7 +176,7 @@ def _take_round(transaction: Transaction, round: int, kept: Kept) -> None:
     if round > 0:
         transaction.execute(
             "UPDATE rounds SET weights_hash = a.weights_hash, tokenizer_hash = a.tokenizer_hash, trainer = a.trainer, "
-            "reference_hash = a.reference_hash FROM archived_rounds a "
+            "reference_hash = a.reference_hash, start_hash = a.start_hash, policy = a.policy FROM archived_rounds a "
             "WHERE rounds.round = a.round AND a.round = ? AND a.branch = ? AND a.of_stage = 'train'",
             [round, kept.branch],
         )

@@ -28,6 +28,7 @@ DIGESTED: Mapping[str, str] = {
     "lessons": "lesson_id",
     "meta_judgements": "meta_id",
     "judgement_pairs": "pair_id",
+    "replays": "replay_id",
     "checkpoints": "checkpoint_id",
 }
 #: Where a checkpoint lies, and in how many bytes, may change: it can be moved, and kept in a smaller form.

@@ -234,6 +234,8 @@ class Store:
         tokenizer_hash: str | None = None,
         trainer: str | None = None,
         reference_hash: str | None = None,
+        start_hash: str | None = None,
+        policy: Mapping[str, Any] | None = None,
         status: Status | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
@@ -246,6 +248,8 @@ class Store:
                 tokenizer_hash=tokenizer_hash,
                 trainer=trainer,
                 reference_hash=reference_hash,
+                start_hash=start_hash,
+                policy=policy,
                 status=status,
                 detail=detail,
             )

@@ -139,24 +139,40 @@ class Transaction:
         tokenizer_hash: str | None = None,
         trainer: str | None = None,
         reference_hash: str | None = None,
+        start_hash: str | None = None,
+        policy: Mapping[str, Any] | None = None,
         status: Status | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Create or update a round; None leaves what is there."""
         self.execute(
-            f"INSERT INTO rounds (round, parent_hash, weights_hash, tokenizer_hash, trainer, reference_hash, status, "
-            f"detail, started_at, finished_at) "
-            f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, {_NOW}, CASE WHEN ? <> 'running' THEN {_NOW} END) "
+            f"INSERT INTO rounds (round, parent_hash, weights_hash, tokenizer_hash, trainer, reference_hash, start_hash, "
+            f"policy, status, detail, started_at, finished_at) "
+            f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {_NOW}, CASE WHEN ? <> 'running' THEN {_NOW} END) "
             f"ON CONFLICT (round) DO UPDATE SET "
             f"parent_hash = coalesce(excluded.parent_hash, parent_hash), "
             f"weights_hash = coalesce(excluded.weights_hash, weights_hash), "
             f"tokenizer_hash = coalesce(excluded.tokenizer_hash, tokenizer_hash), "
             f"trainer = coalesce(excluded.trainer, trainer), "
             f"reference_hash = coalesce(excluded.reference_hash, reference_hash), "
+            f"start_hash = coalesce(excluded.start_hash, start_hash), "
+            f"policy = coalesce(excluded.policy, policy), "
             f"detail = coalesce(excluded.detail, detail), "
             f"finished_at = CASE WHEN excluded.status IS NULL THEN finished_at ELSE excluded.finished_at END, "
             f"status = coalesce(excluded.status, status)",
-            [round, parent_hash, weights_hash, tokenizer_hash, trainer, reference_hash, status, _json(detail), status],
+            [
+                round,
+                parent_hash,
+                weights_hash,
+                tokenizer_hash,
+                trainer,
+                reference_hash,
+                start_hash,
+                _json(policy),
+                status,
+                _json(detail),
+                status,
+            ],
         )
 
     def put_run(self, run: str, *, seed: int, config: str, config_hash: str, environment: str, version: str) -> None:
@@ -223,6 +239,7 @@ _KEYS: Mapping[str, str] = {
     "lessons": "round, kind, source, subject_id, lesson_id",
     "meta_judgements": "round, candidate_id, judge, first_id, second_id, meta_id",
     "judgement_pairs": "round, candidate_id, judge, pair_id",
+    "replays": "round, from_round, kind, example_id",
     "checkpoints": "round, created_at, checkpoint_id",
     "evaluations": "run, round, metric, split",
     "events": "round, stage, kind, subject_id, event_id",

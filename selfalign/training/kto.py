@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from selfalign.errors import EmptyStage
 from selfalign.protocols import TrainingJob
-from selfalign.training.settings import TrainingSettings
+from selfalign.training.settings import REFERENCE, Reference, TrainingSettings
 from selfalign.types import TrainingResult
 
 
@@ -24,7 +24,7 @@ class KTOConfig(TrainingSettings):
     )
     desirable_weight: float = Field(1.0, gt=0, description="weight of wanted answers (lambda_D)")
     undesirable_weight: float = Field(1.0, gt=0, description="weight of unwanted answers (lambda_U)")
-    reference: Literal["previous", "initial"] = Field("previous", description="M_t-1, or the run's first weights")
+    reference: Reference = Field("previous", description=REFERENCE)
 
     @model_validator(mode="after")
     def _has_neighbours(self) -> KTOConfig:

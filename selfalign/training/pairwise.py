@@ -17,7 +17,7 @@ from selfalign.errors import EmptyStage
 from selfalign.protocols import TrainingJob
 from selfalign.training.losses import pairwise_settings as losses
 from selfalign.training.losses.pairwise_settings import LOSSES, PairLoss
-from selfalign.training.settings import TrainingSettings
+from selfalign.training.settings import REFERENCE, Reference, TrainingSettings
 from selfalign.types import TrainingResult
 
 #: Settings that came after the first runs. Ids and fingerprints hash what is dumped, so they are left out while off.
@@ -69,7 +69,7 @@ class PairSettings(TrainingSettings, PairLoss):
 class ReferenceSettings(PairSettings):
     """For a loss that compares with a frozen reference."""
 
-    reference: Literal["previous", "initial"] = Field("previous", description="M_t-1, or the run's first weights")
+    reference: Reference = Field("previous", description=REFERENCE)
 
 
 class PairTrainer:
@@ -128,7 +128,7 @@ class DPOTrainer(PairTrainer):
                 return handler(data)
             loss = data["loss"] if isinstance(data["loss"], dict) else {"id": data["loss"]}
             name = _TRL_NAMES.get(str(loss.get("id")), loss.get("id"))
-            if name not in TRAINERS:
+            if not isinstance(name, str) or name not in TRAINERS:
                 raise ValueError(f"unknown loss '{loss.get('id')}'; known: {', '.join(TRAINERS)}")
             rest = {key: value for key, value in data.items() if key != "loss"}
             return TRAINERS[name].Config.model_validate({**rest, **loss, "id": name})

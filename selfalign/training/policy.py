@@ -99,6 +99,11 @@ def save_folder(model: Any, parent: Path, output: Path) -> None:
         shutil.rmtree(output)
     output.mkdir(parents=True)
     model.to(_DTYPES.get(stored_dtype(parent), torch.float32)).save_pretrained(output)
+    copy_rest(parent, output)
+
+
+def copy_rest(parent: Path, output: Path) -> None:
+    """Copy to ``output`` what makes the weights there a whole model folder; see ``_KEPT``."""
     for pattern in _KEPT:
         for path in parent.glob(pattern):
             shutil.copyfile(path, output / path.name)

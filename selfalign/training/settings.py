@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from selfalign.config import Settings
 from selfalign.errors import ConfigError
@@ -49,6 +50,28 @@ class QuantiseSettings(Settings):
     double: bool = Field(True, description="quantise the scales, too: 0.37 bits a weight less")
 
 
+class Average(Settings):
+    """An exponential moving average of M_0 ... M_t-1 (training/average.py), updated once a round.
+
+    TR-DPO (arXiv 2404.09656) updates its reference in the same way, with alpha = 1 - ema.
+    """
+
+    ema: float = Field(gt=0, lt=1, description="decay: what stays of the average when a round's model is added")
+
+
+def _reference(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Average.model_validate(value)
+    if value not in ("previous", "initial") and not isinstance(value, Average):
+        raise ValueError("must be previous, initial or {ema: DECAY}, e.g. {ema: 0.5}")
+    return value
+
+
+#: What a loss compares with: M_t-1, the run's first weights, or an average of all models so far.
+Reference = Annotated[Literal["previous", "initial"] | Average, BeforeValidator(_reference)]
+REFERENCE = "M_t-1, the run's first weights, or {ema: 0.5}, an average of all models so far"
+
+
 class TrainingSettings(Settings):
     """How the optimiser runs. A step sees ``batch_size`` examples, ``micro_batch_size`` at a time."""
 
@@ -79,6 +102,11 @@ class TrainingSettings(Settings):
     )
     gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
     length_bucketing: bool = Field(False, description="steps of similar lengths: less padding, less mixing")
+
+    #: See config._explain.
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "reference": "this trainer compares with none; dpo and kto do, for example"
+    }
 
     @model_validator(mode="after")
     def _micro_divides(self) -> TrainingSettings:

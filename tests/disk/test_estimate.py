@@ -86,6 +86,30 @@ def test_rows_of_judges_count(tmp_path: Path, tiny_model: Path) -> None:
     assert few > 11 * 20 * 2 * 3 * 600, "M0 to M10, two answers an item, 3 votes, each at least its row"
 
 
+def test_averages_count_and_keep_the_models_that_go_into_them(tmp_path: Path, tiny_model: Path) -> None:
+    def lines(reference: Any, **keep: Any) -> tuple[float, float, float]:
+        here = context(tmp_path / "run", tiny_model, train={"id": "dpo", "reference": reference}, keep=keep)
+        made = [line for line in needs(here, preflight(tiny_model)) if line.what == "averaged references"]
+        whole = folder_bytes(tiny_model)
+        averages = [(line.peak / whole, line.kept / whole) for line in made]
+        return (*(averages[0] if averages else (0.0, 0.0)), checkpoints(here, tiny_model)[0])
+
+    last = {"checkpoints": "last"}
+    # The tiny model's weights are float32, as an average's are.
+    assert lines({"ema": 0.5}, **last) == (
+        pytest.approx(2, abs=0.01),
+        pytest.approx(1, abs=0.01),
+        pytest.approx(2, abs=0.8),
+    )
+    assert lines("initial", **last)[:2] == (0, 0)
+    # Only the last of ten rounds is compared with one: all models before it must be there.
+    assert lines([*["previous"] * 9, {"ema": 0.5}], **last) == (
+        pytest.approx(1, abs=0.01),
+        pytest.approx(1, abs=0.01),
+        10,
+    )
+
+
 def test_finished_rounds_need_nothing(tmp_path: Path, tiny_model: Path) -> None:
     run = make_rounds(tmp_path / "run", tiny_model, rounds=2)
     assert needs(context(run, tiny_model, rounds=2), preflight(tiny_model)) == []

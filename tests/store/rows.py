@@ -17,6 +17,7 @@ from selfalign.types import (
     Pair,
     Prompt,
     Ranking,
+    Replay,
     Selection,
     UnaryLabel,
 )
@@ -113,3 +114,8 @@ def unary_label(label_id: str = "u1") -> UnaryLabel:
 
 def ranking(ranking_id: str = "r1") -> Ranking:
     return Ranking(ranking_id, "p1", 1, ("c1", "c2"), (4.0, 1 / 3), "rubric", "ranking", 1.0)
+
+
+def replay(replay_id: str = "rp1", **changes: Any) -> Replay:
+    values: dict[str, Any] = {"round": 2, "from_round": 1, "kind": "pair", "example_id": "pair1"}
+    return Replay(replay_id, **values | changes)

@@ -51,7 +51,8 @@ def test_tables_and_views_are_those_of_the_design(store: Store) -> None:
     tables = {row["table_name"] for row in found if row["table_type"] == "BASE TABLE"}
     assert tables == {
         "schema_version", "runs", "rounds", "stages", "prompts", "candidates", "judgements", "gold_judgements",
-        "selections", "pairs", "unary_labels", "rankings", "lessons", "meta_judgements", "judgement_pairs", "checkpoints",
+        "selections", "pairs", "unary_labels", "rankings", "lessons", "meta_judgements", "judgement_pairs", "replays",
+        "checkpoints",
         "evaluations", "events", "branches",
         *(table for table in tables if table.startswith("archived_")),
     }  # fmt: skip

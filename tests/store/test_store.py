@@ -30,13 +30,14 @@ from tests.store.rows import (
     pair,
     prompt,
     ranking,
+    replay,
     selection,
     unary_label,
 )
 
 ONE_OF_EACH: list[Any] = [
     prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), ranking(), lesson(),
-    meta_judgement(), judgement_pair(), checkpoint(),
+    meta_judgement(), judgement_pair(), replay(), checkpoint(),
     evaluation("pass_rate_strict", 0.5), event("e1"),
 ]  # fmt: skip
 

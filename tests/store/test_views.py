@@ -11,7 +11,7 @@ import pytest
 
 from selfalign.store.store import Store
 from selfalign.types import Event, Ranking, UnaryLabel
-from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
+from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt, replay
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_round_summary(told: Store) -> None:
         "round": 1, "model": "M1", "weights_hash": "w1", "prompts": 3, "candidates": 6, "judgements": 13,
         "valid_judgements": pytest.approx(9 / 13), "pairs": 1, "pair_yield": pytest.approx(1 / 3), "mean_margin": 3.0,
         "mean_chosen_tokens": 10.0, "mean_rejected_tokens": 4.0,
-        "labels": 0, "desirable_labels": 0, "rankings": 0, "mean_ranking_size": None,
+        "labels": 0, "desirable_labels": 0, "rankings": 0, "mean_ranking_size": None, "replayed": 0,
         "pass_rate_strict": 0.5, "pass_rate_strict_low": 0.4, "pass_rate_strict_high": 0.6,
         "instruction_pass_rate_strict": 0.55,
         "delta_vs_m0": 0.1, "delta_vs_m0_low": -0.02, "delta_vs_m0_high": 0.2,
@@ -161,7 +161,7 @@ def test_lineage(told: Store) -> None:
         "pair_id": "pair1", "round": 1, "side": "chosen", "prompt_id": "p1", "prompt": "text of p1",
         "candidate_id": "p1a", "weights_hash": "w0", "judgement_ids": ["p1a-0", "p1a-1"], "score": 4.0,
         "checkpoint_id": "k1", "trained_weights_hash": "w1", "checkpoint_path": "checkpoints/round-1",
-        "pass_rate_strict": 0.5, "kind": "pair", "example_id": "pair1",
+        "pass_rate_strict": 0.5, "kind": "pair", "example_id": "pair1", "trained_round": 1,
     }  # fmt: skip
     assert (rejected["side"], rejected["candidate_id"], rejected["score"]) == ("rejected", "p1b", 1.0)
     assert rejected["judgement_ids"] == ["p1b-0", "p1b-1"]
@@ -195,6 +195,49 @@ def test_labels_and_rankings_count_where_pairs_do(told: Store) -> None:
         assert len(rows(told, f"select * from {view} where branch is null")) == n
 
 
+@pytest.fixture
+def replayed(told: Store) -> Store:
+    """Round 2 made a pair of its own, and trained on that of round 1 as well."""
+    told.insert([prompt("p4", round=2), candidate("p4a", "p4", round=2, n_tokens=5), candidate("p4b", "p4", round=2)])
+    told.insert([pair("pair2", "p4a", "p4b", "p4", round=2), replay()])
+    told.insert([checkpoint("k2", round=2, parent_id="w0", weights_hash="w2", reference_hash="average", n_examples=2,
+                            config='{"beta": 0.2, "learning_rate": 1e-5}')])  # fmt: skip
+    policy = {"start": "base", "data": {"last": 2}, "reference": {"ema": 0.5}}
+    told.put_round(2, weights_hash="w2", start_hash="w0", reference_hash="average", trainer="dpo", policy=policy)
+    return told
+
+
+def test_a_pair_that_trained_two_rounds_leads_to_both_checkpoints(replayed: Store) -> None:
+    lineage = rows(replayed, "select * from lineage where side = 'chosen' order by example_id, trained_round")
+    assert [(r["example_id"], r["round"], r["trained_round"], r["checkpoint_id"]) for r in lineage] == [
+        ("pair1", 1, 1, "k1"), ("pair1", 1, 2, "k2"), ("pair2", 2, 2, "k2"),
+    ]  # fmt: skip
+    assert lineage[1]["judgement_ids"] == ["p1a-0", "p1a-1"], "those of the round that made it"
+    assert lineage[1]["prompt"] == "text of p1"
+    given = rows(replayed, "select * from trained_on order by all")
+    assert [tuple(row.values()) for row in given] == [
+        (1, "pair", "pair1", 1), (2, "pair", "pair1", 1), (2, "pair", "pair2", 2),
+    ]  # fmt: skip
+    summary = rows(replayed, "select pairs, replayed from round_summary order by round")
+    assert [(row["pairs"], row["replayed"]) for row in summary] == [(0, 0), (1, 0), (1, 1)]
+    replayed.start_stage(2, "train", fingerprint="f")
+    (cost,) = rows(replayed, "select tokens_read from cost_by_stage where stage = 'train' and round = 2")
+    assert cost["tokens_read"] == (5 + 3) + (10 + 4)
+
+
+def test_round_policy(replayed: Store) -> None:
+    one, two = rows(replayed, "select * exclude (settings, method) from round_policy order by round")
+    assert two == {
+        "round": 2, "model": "M2", "starts_from": "M0", "reference": "average of M0 to M1, decay 0.5",
+        "data": '{"last":2}', "replayed": 1, "n_examples": 2, "trainer": "dpo", "learning_rate": 1e-5, "beta": 0.2,
+        "start_hash": "w0", "reference_hash": "average",
+    }  # fmt: skip
+    # A round from before policies were recorded, whose loss needed no reference.
+    assert (one["starts_from"], one["start_hash"], one["reference"], one["data"]) == ("M0", "w0", None, "this")
+    replayed.put_round(1, reference_hash="w0")
+    assert rows(replayed, "select reference from round_policy where round = 1") == [{"reference": "M0"}]
+
+
 def test_lineage_before_training(store: Store) -> None:
     store.insert([prompt(), candidate("a"), candidate("b"), pair("x", "a", "b")])
     assert [row["checkpoint_id"] for row in rows(store, "select * from lineage")] == [None, None]
@@ -209,5 +252,5 @@ def test_yields_add_up_to_the_prompts(told: Store) -> None:
 
 
 def test_views_of_an_empty_store_are_empty(store: Store) -> None:
-    for view in ("pair_text", "round_summary", "judge_health", "lineage", "yields"):
+    for view in ("pair_text", "round_summary", "judge_health", "lineage", "yields", "round_policy", "trained_on"):
         assert rows(store, f"select * from {view}") == []

@@ -26,20 +26,25 @@ votes AS (
     WHERE weights_hash IS NOT NULL AND json_extract_string(detail, '$.stage') IS NULL
     GROUP BY round
 ),
-trained_on AS (
-    SELECT round, chosen_id AS candidate_id FROM pairs
+sides AS (
+    SELECT round, pair_id AS example_id, chosen_id AS candidate_id FROM pairs
     UNION ALL
-    SELECT round, rejected_id FROM pairs
+    SELECT round, pair_id, rejected_id FROM pairs
     UNION ALL
-    SELECT round, candidate_id FROM unary_labels
+    SELECT round, label_id, candidate_id FROM unary_labels
     UNION ALL
-    SELECT round, unnest(candidate_ids) FROM rankings
+    SELECT round, ranking_id, unnest(candidate_ids) FROM rankings
+),
+trained_sides AS (
+    SELECT round, candidate_id FROM sides
+    UNION ALL
+    SELECT replays.round, sides.candidate_id FROM replays JOIN sides ON sides.example_id = replays.example_id
 ),
 trained AS (
-    SELECT trained_on.round, sum(candidate.n_tokens)::BIGINT AS tokens
-    FROM trained_on
-    JOIN candidates AS candidate ON candidate.candidate_id = trained_on.candidate_id
-    GROUP BY trained_on.round
+    SELECT trained_sides.round, sum(candidate.n_tokens)::BIGINT AS tokens
+    FROM trained_sides
+    JOIN candidates AS candidate ON candidate.candidate_id = trained_sides.candidate_id
+    GROUP BY trained_sides.round
 ),
 costs AS (
     SELECT

@@ -1,6 +1,7 @@
 -- Where a training example came from and where it went, one row a pair, label or ranking and candidate of it:
 -- prompt -> candidate (and the weights that made it) -> judgements -> example -> checkpoint -> its pass rate.
 -- side: chosen, rejected; desirable, undesirable; or rank 1 (the best), rank 2 ... pair_id is NULL where it is no pair.
+-- round made the example, trained_round trained on it: the same, and any later one that took it as well (policy.data).
 CREATE OR REPLACE VIEW lineage AS
 WITH
 sides AS (
@@ -19,6 +20,12 @@ sides AS (
         'ranking', ranking_id, round, prompt_id, 'rank ' || generate_subscripts(candidate_ids, 1), unnest(candidate_ids),
         unnest(scores)
     FROM rankings
+),
+-- Every example trains the round that made it, and those that took it again.
+trainings AS (
+    SELECT *, round AS trained_round FROM sides
+    UNION ALL
+    SELECT sides.*, replays.round FROM sides JOIN replays ON replays.example_id = sides.example_id AND replays.kind = sides.kind
 ),
 votes AS (
     SELECT round, candidate_id, list(judgement_id ORDER BY judge, sample_idx, judgement_id) AS judgement_ids
@@ -51,11 +58,12 @@ SELECT
     trained.path AS checkpoint_path,
     measured.pass_rate_strict,
     sides.kind,
-    sides.example_id
-FROM sides
+    sides.example_id,
+    sides.trained_round
+FROM trainings AS sides
 LEFT JOIN prompts AS prompt
     ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'
 LEFT JOIN candidates AS candidate ON candidate.candidate_id = sides.candidate_id
 LEFT JOIN votes ON votes.candidate_id = sides.candidate_id AND votes.round = sides.round
-LEFT JOIN trained ON trained.round = sides.round
-LEFT JOIN measured ON measured.round = sides.round;
+LEFT JOIN trained ON trained.round = sides.trained_round
+LEFT JOIN measured ON measured.round = sides.trained_round;

@@ -1,5 +1,5 @@
--- Which pairs trained the model that regressed: pairs of round t whose prompt carries an instruction that M_t no
--- longer follows on a held-out prompt which M_t-1 passed.
+-- Which pairs trained the model that regressed: pairs that round t trained on, whose prompt carries an instruction
+-- that M_t no longer follows on a held-out prompt which M_t-1 passed.
 -- One row a pair; regressed counts those held-out prompts. chosen_breaks: the shared instructions that the chosen
 -- answer itself does not follow (NULL where the verifier did not judge it). A lead, not a proof: the pairs share an
 -- instruction with what got worse.
@@ -11,11 +11,19 @@ lost AS (
 lost_by_instruction AS (
     SELECT round, id, list(prompt_id ORDER BY prompt_id) AS prompt_ids FROM lost GROUP BY round, id
 ),
+trained_pairs AS (
+    SELECT round, pair_id, prompt_id, round AS made_in FROM pairs
+    UNION ALL
+    SELECT replays.round, pair.pair_id, pair.prompt_id, pair.round
+    FROM replays
+    JOIN pairs AS pair ON pair.pair_id = replays.example_id
+    WHERE replays.kind = 'pair'
+),
 pair_instructions AS (
     SELECT DISTINCT pair.round, pair.pair_id, unnest(prompt.instruction_id_list) AS id
-    FROM pairs AS pair
+    FROM trained_pairs AS pair
     JOIN prompts AS prompt
-        ON prompt.prompt_id = pair.prompt_id AND prompt.round = pair.round AND prompt.split = 'train'
+        ON prompt.prompt_id = pair.prompt_id AND prompt.round = pair.made_in AND prompt.split = 'train'
 ),
 suspects AS (
     SELECT

@@ -39,6 +39,9 @@ label_figures AS (
 ranking_figures AS (
     SELECT round, count(*) AS rankings, avg(len(candidate_ids)) AS mean_ranking_size FROM rankings GROUP BY round
 ),
+replay_figures AS (
+    SELECT round, count(*) AS replayed FROM replays GROUP BY round
+),
 held_out AS (
     -- A store holds one run, so that a metric has one row a round and max() only picks it.
     SELECT
@@ -148,6 +151,7 @@ SELECT
     coalesce(label_figures.desirable_labels, 0) AS desirable_labels,
     coalesce(ranking_figures.rankings, 0) AS rankings,
     ranking_figures.mean_ranking_size,
+    coalesce(replay_figures.replayed, 0) AS replayed,
     judge_accuracy.value AS judge_accuracy,
     judge_accuracy.low AS judge_accuracy_low,
     judge_accuracy.high AS judge_accuracy_high,
@@ -192,6 +196,7 @@ LEFT JOIN judgement_figures ON judgement_figures.round = r.round
 LEFT JOIN pair_figures ON pair_figures.round = r.round
 LEFT JOIN label_figures ON label_figures.round = r.round
 LEFT JOIN ranking_figures ON ranking_figures.round = r.round
+LEFT JOIN replay_figures ON replay_figures.round = r.round
 LEFT JOIN held_out ON held_out.round = r.round
 LEFT JOIN compared ON compared.round = r.round
 LEFT JOIN capability ON capability.round = r.round

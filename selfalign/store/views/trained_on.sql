@@ -1,0 +1,16 @@
+-- What each round's training was given, one row a pair, label, ranking or pair of judgements: its own, and those of
+-- earlier rounds (policy.data). `kind` says which table `example_id` is of. Lessons are in a table of their own.
+CREATE OR REPLACE VIEW trained_on AS
+WITH
+made AS (
+    SELECT round, 'pair' AS kind, pair_id AS example_id FROM pairs
+    UNION ALL
+    SELECT round, 'judgement_pair', pair_id FROM judgement_pairs
+    UNION ALL
+    SELECT round, 'label', label_id FROM unary_labels
+    UNION ALL
+    SELECT round, 'ranking', ranking_id FROM rankings
+)
+SELECT round, kind, example_id, round AS from_round FROM made
+UNION ALL
+SELECT round, kind, example_id, from_round FROM replays;

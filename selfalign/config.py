@@ -186,7 +186,7 @@ class ExecutionSettings(Settings):
 
 #: How a judge is taught where ``teach.train`` does not say. A verdict is a token or two beside instructions' hundreds.
 _TEACHING: Mapping[str, Any] = {
-    "learning_rate": 2e-5, "epochs": 3, "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "average": "examples"
+    "learning_rate": 3e-5, "epochs": 1, "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "average": "examples"
 }  # fmt: skip
 
 

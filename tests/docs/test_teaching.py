@@ -12,17 +12,17 @@ from selfalign.config import RunConfig, TeachSettings, validate_config
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
 
 
-def example() -> RunConfig:
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    return validate_config({"name": "page", **yaml.safe_load(block)}, "docs/teaching.md")
+def examples() -> list[RunConfig]:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    return [validate_config({"name": "page", **yaml.safe_load(block)}, "docs/teaching.md") for block in blocks]
 
 
 def test_the_example_is_a_config_with_the_defaults() -> None:
-    config = example()
+    config, measured = examples()
     assert config.teaches(1) and not config.teaches(2)
     assert config.teach.model_dump(exclude={"rounds", "train"}) == TeachSettings().model_dump(
         exclude={"rounds", "train"}
     )
     assert config.trainer(1).id == "sft" and config.trainer(2).id == "dpo"
-    default = TeachSettings().train
-    assert (config.teach.train.learning_rate, config.teach.train.epochs) == (default.learning_rate, default.epochs)
+    assert config.teach.train == TeachSettings().train
+    assert measured.teach.train == TeachSettings().train.model_copy(update={"precision": "bfloat16"})

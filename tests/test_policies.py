@@ -44,7 +44,7 @@ def test_every_kind_of_round_has_its_row() -> None:
         ([2], "previous", "M0", "last 2", "dpo", 1e-6, 0.1, 2, 0.5),
         ([3], "M0", "average, decay 0.9", "this, 30 % of t-1, 15 % of t-2", "dpo", 1e-6, 0.2, 2, 0.5),
         ([4], "M0", "average, decay 0.9", "all", "dpo", 1e-6, 0.2, 2, 0.25),
-        ([5], "M0", None, "lessons", "sft", 2e-5, None, None, None),
+        ([5], "M0", None, "lessons", "sft", 3e-5, None, None, None),
     ]
     assert list(rows[0])[-2:] == ["train.epochs", "pair.min_margin"]
 

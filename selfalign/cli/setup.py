@@ -31,14 +31,17 @@ def plan(config: ConfigArgument, set_: SetOption = None, json_: JsonOption = Fal
         raise BadInput(work["shortage"])
 
 
-def init(folder: Annotated[Path, typer.Argument(help="Where to put it.", show_default=False)]) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to put it.", show_default=False)],
+    recipe: Annotated[str, typer.Option(help="Which recipe becomes run.yaml; a wrong name lists them.")] = "quickstart",
+) -> None:
     """A new folder with a config, the prompt files and the seed data, to edit.
 
-    Example: [cyan]selfalign init myrun && cd myrun && selfalign run run.yaml[/cyan]
+    Example: [cyan]selfalign init myrun --recipe kto && cd myrun && selfalign run run.yaml[/cyan]
     """
     from selfalign.shipped import copy_shipped
 
-    copy_shipped(folder)
+    copy_shipped(folder, recipe)
     print(f"{folder}: edit run.yaml, prompts/ and data/, then: cd {folder} && selfalign run run.yaml")
 
 

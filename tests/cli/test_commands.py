@@ -59,6 +59,18 @@ def test_init_gives_files_that_are_then_used(tmp_path: Path, tiny_model: Path) -
     assert "additive_short.j2" in broken.stderr
 
 
+def test_init_takes_a_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    unknown = selfalign("init", str(folder), "--recipe", "simppo")
+    assert unknown.returncode == 2
+    assert "did you mean 'simpo'? known: dno, iterative-dpo, kto, " in unknown.stderr
+    assert not folder.exists()
+    assert selfalign("init", str(folder), "--recipe", "iterative-dpo").returncode == 0
+    written = (folder / "run.yaml").read_text(encoding="utf-8")
+    shipped = (ROOT / "flows" / "iterative-dpo.yaml").read_text(encoding="utf-8")
+    assert written == shipped.replace("name: iterative-dpo", "name: mine")
+
+
 def test_the_readme_names_only_commands_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^    |&& |`)selfalign (\w+)", text, re.MULTILINE))

@@ -29,6 +29,7 @@ def misfits(config: Any) -> Iterator[str]:
     yield from _candidates(config)
     yield from _trainer(config)
     yield from _resampler(config)
+    yield from _engine(config)
 
 
 def _judge(config: Any) -> Iterator[str]:
@@ -90,3 +91,18 @@ def _resampler(config: Any) -> Iterator[str]:
         )
     if accept < 2 and getattr(find("pair", config.pair.id).load(), "makes", "pairs") == "pairs":
         yield "resample.accept must be at least 2: a pair has two sides"
+
+
+def _engine(config: Any) -> Iterator[str]:
+    engine = config.generate.engine
+    if getattr(engine, "off_policy", True) is False:
+        yield (
+            f"generate.engine: {engine.id} samples from a server, whose weights nobody can hash, so that a round's answers "
+            f"would not be shown to be its policy's; set off_policy: true to train on that model's answers instead, or use "
+            f"an engine that loads the weights"
+        )
+    if hasattr(engine, "off_policy") and config.generate.demonstrations:
+        yield (
+            f"generate.demonstrations needs the policy's log-probabilities of them while candidates are sampled, and "
+            f"generate.engine: {engine.id} has only a server's; leave demonstrations out, or use another engine"
+        )

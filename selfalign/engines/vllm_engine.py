@@ -288,7 +288,7 @@ def _start(config: VllmEngine.Config, path: Path, dtype: str, device: str, windo
     try:
         from vllm import LLM
 
-        return LLM(
+        llm = LLM(
             model=str(path), skip_tokenizer_init=True, dtype=dtype, max_model_len=window, seed=0,
             trust_remote_code=trust_remote_code, enable_prefix_caching=True, enforce_eager=config.enforce_eager,
             tensor_parallel_size=config.tensor_parallel_size,
@@ -297,6 +297,9 @@ def _start(config: VllmEngine.Config, path: Path, dtype: str, device: str, windo
             generation_config="vllm", logprobs_mode="raw_logprobs",
             **{name: value for name, value in settings.items() if value is not None},
         )  # fmt: skip
+        # Some models load and cannot be computed, such as on a CPU those with heads of 8.
+        llm.generate([{"prompt_token_ids": [0]}], _reading((0,)), use_tqdm=False)
+        return llm
     except ImportError as error:
         raise ConfigError(
             f"generate.engine: vllm cannot be imported: {error}; install it again (docs/vllm.md)"

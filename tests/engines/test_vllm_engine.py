@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -163,6 +164,20 @@ def test_what_does_not_fit_is_refused_before_any_work(engine: VllmEngine) -> Non
         engine.score_choices([()], ["a"])
     assert engine.generate([], SAMPLED) == [] and engine.log_probs([]) == []
     assert engine.score_choices([], ["a"]).shape == (0, 1)
+
+
+@needs_vllm
+def test_a_model_that_cannot_be_computed_is_refused_at_once(tiny_model: Path) -> None:
+    """In a process of its own, as vLLM is not for two models in one."""
+    code = (
+        "import sys; from pathlib import Path; from selfalign.engines.vllm_engine import VllmEngine as E\n"
+        "E(E.Config(cache_gib=0.25, enforce_eager=True), Path(sys.argv[1]), device='cpu')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(
+        r"ModelError: .*vLLM cannot start with it: .*head_dim=8.*use engine transformers$", done.stderr.strip()
+    )
 
 
 def test_batches_are_as_large_as_rows_allow() -> None:

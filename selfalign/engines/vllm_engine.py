@@ -75,7 +75,7 @@ class VllmEngine:
             ConfigError: vLLM is not installed, or not for ``device``; ``dtype`` cannot be had.
         """
         machine = vllm_install.this_machine(device)
-        vllm_install.refuse_unusable(machine)
+        vllm_install.refuse_unusable(machine, config.batch_invariant)
         self.config = config
         self.device = "cuda" if machine.gpu else "cpu"
         wanted = self.device if device == "auto" else device
@@ -98,7 +98,7 @@ class VllmEngine:
     @staticmethod
     def check(config: Config, device: str) -> None:
         """Without starting anything: raises ConfigError where vLLM cannot run here."""
-        vllm_install.refuse_unusable(vllm_install.this_machine(device))
+        vllm_install.refuse_unusable(vllm_install.this_machine(device), config.batch_invariant)
 
     def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
         """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""

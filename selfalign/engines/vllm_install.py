@@ -42,8 +42,8 @@ def installed_build() -> Build | None:
     return None
 
 
-def refuse_unusable(machine: Machine) -> None:
-    """Raises ConfigError: vLLM is not installed, or not the build for the run's device."""
+def refuse_unusable(machine: Machine, batch_invariant: bool = False) -> None:
+    """Raises ConfigError: vLLM is not installed, not the build for the run's device, or a setting is for GPUs only."""
     if machine.build is None:
         remedy = _GPU_REMEDY if machine.gpu else f"on a GPU {_GPU_REMEDY}, on a CPU {_CPU_REMEDY}"
         raise ConfigError(f"generate.engine: vllm is not installed; {remedy}, or use engine transformers")
@@ -57,6 +57,8 @@ def refuse_unusable(machine: Machine) -> None:
             f"generate.engine: the installed vllm is built for CUDA and the run is on a CPU; {_CPU_REMEDY}, or use engine "
             f"transformers"
         )
+    if batch_invariant and not machine.gpu:
+        raise ConfigError("generate.engine.batch_invariant: vllm has it on GPUs only; leave it out")
 
 
 def variables(devices: int, batch_invariant: bool, device: str, given: Mapping[str, str]) -> dict[str, str]:

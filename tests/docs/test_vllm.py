@@ -28,5 +28,6 @@ def test_the_examples_are_configs() -> None:
 
 
 def test_its_figures_are_those_of_the_code() -> None:
-    assert f"{CPU_PAYS_FROM:.1e}".replace("+", "") in PAGE
-    assert f"{CPU_PAYS_FROM / 135e6:,.0f} tokens with 135M parameters" in PAGE
+    text = " ".join(PAGE.split())
+    assert f"of {CPU_PAYS_FROM:.1e} or more".replace("+", "") in text
+    assert f"{CPU_PAYS_FROM / 135e6:,.0f} tokens with 135M parameters" in text

@@ -214,6 +214,12 @@ def test_what_fits_is_taken(machine: Machine) -> None:
     refuse_unusable(machine)
 
 
+def test_a_setting_for_gpus_is_refused_elsewhere() -> None:
+    refuse_unusable(Machine("cuda", True), batch_invariant=True)
+    with pytest.raises(ConfigError, match="batch_invariant: vllm has it on GPUs only"):
+        refuse_unusable(Machine("cpu", False), batch_invariant=True)
+
+
 def test_one_device_is_driven_from_this_process() -> None:
     one = variables(1, False, "cpu", {})
     assert (one["VLLM_ENABLE_V1_MULTIPROCESSING"], one["VLLM_NO_USAGE_STATS"], one["HF_HUB_OFFLINE"]) == ("0", "1", "1")

@@ -33,6 +33,7 @@ def misfits(config: Any) -> Iterator[str]:
         yield from _trainer(pair, train)
         yield from _resampler(config, pair)
         yield from _policy(config, round)
+    yield from _engine(config)
 
 
 def _judge(config: Any, pair: Any) -> Iterator[str]:
@@ -105,4 +106,19 @@ def _policy(config: Any, round: int) -> Iterator[str]:
         yield (
             "policy.start: base begins every round with M_0, and train.lora.chain: stack goes on with the adapter of the "
             "round before; set one of them otherwise"
+        )
+
+
+def _engine(config: Any) -> Iterator[str]:
+    engine = config.generate.engine
+    if getattr(engine, "off_policy", True) is False:
+        yield (
+            f"generate.engine: {engine.id} samples from a server, whose weights nobody can hash, so that a round's answers "
+            f"would not be shown to be its policy's; set off_policy: true to train on that model's answers instead, or use "
+            f"an engine that loads the weights"
+        )
+    if hasattr(engine, "off_policy") and config.generate.demonstrations:
+        yield (
+            f"generate.demonstrations needs the policy's log-probabilities of them while candidates are sampled, and "
+            f"generate.engine: {engine.id} has only a server's; leave demonstrations out, or use another engine"
         )

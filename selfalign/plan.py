@@ -23,6 +23,7 @@ from selfalign.progress import Silent
 from selfalign.rounds import STAGES
 from selfalign.space import free_bytes, shown
 from selfalign.stages.context import RunContext
+from selfalign.stages.engine import concrete, own_engine, served
 from selfalign.store.store import Store
 from selfalign.training.sizes import shapes, training_bytes
 from selfalign.work import StageWork, run_work
@@ -60,6 +61,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "held_out": len(found.held_out),
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
+        "engines": _engines(config, found),
         "rounds": config.rounds,
         "policy": round_table(config),
         "method": " or ".join(dict.fromkeys(trainer.method for trainer in trainers(config))) or None,
@@ -82,6 +84,8 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
     console.print(
         f"model {work['model']['path']}: {work['model']['parameters']:,} parameters, window {work['model']['window']}"
     )
+    for engine in work["engines"]:
+        console.print(f"{engine['for']}: engine {engine['engine']}, as {engine['why']}")
     console.print(
         f"prompts: {prompts['training']} for training ({prompts['constrained']} with constraints, enough for "
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
@@ -110,6 +114,15 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
             f"training ({work['method']}) holds {shown(work['training_memory'])} of weights, gradients and optimizer state; "
             f"activations come on top, and grow with train.micro_batch_size"
         )
+
+
+def _engines(config: RunConfig, found: Preflight) -> list[dict[str, str]]:
+    """Which engine does what, and why that one."""
+    given, own = config.generate.engine, own_engine(config.generate.engine)
+    purposes = {"sampling for training": given, "the policy's own answers, judging": own}
+    named = purposes if served(given) else {"sampling and judging": own}
+    choices = {purpose: concrete(settings, config, found.model.parameters)[0] for purpose, settings in named.items()}
+    return [{"for": purpose, "engine": choice.engine, "why": choice.why} for purpose, choice in choices.items()]
 
 
 def _training_memory(config: RunConfig, found: Preflight) -> int | None:

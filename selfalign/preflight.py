@@ -22,6 +22,8 @@ from selfalign.stages import calibrate, meta_judge
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import contrasted, load_contrast, messages_for
 from selfalign.stages.demonstrations import answer_ids, with_answer
+from selfalign.stages.engine import check_engine
+from selfalign.stages.engine import window as engine_window
 from selfalign.stages.judge import build_judge, check_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
@@ -86,6 +88,8 @@ def check(context: RunContext) -> Preflight:
         calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
+    check_engine(config, model.parameters)
+    window = engine_window(config, model.parameters, model.context_length)
     for trainer in trained_by:
         check_adapter(trainer, shapes(path))
         if isinstance(getattr(trainer, "reference", None), Average):
@@ -94,7 +98,7 @@ def check(context: RunContext) -> Preflight:
     # Checking, comparing and tokenising every prompt takes seconds: not again for a start that changes nothing of it.
     question = content_id(
         "preflight with sizes", [p.prompt_id for p in training], [p.prompt_id for p in held_out], config.prompts.held_out_overlap,
-        checker_version(), hash_tokenizer(path), model.context_length, answer_tokens, config.generate.system_prompt,
+        checker_version(), hash_tokenizer(path), window, answer_tokens, config.generate.system_prompt,
         [template.hash for template in contrast.values()] if contrast else None,
         [p.answer for p in training] if config.generate.demonstrations else None,
     )  # fmt: skip
@@ -104,9 +108,9 @@ def check(context: RunContext) -> Preflight:
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
         known = {
             "question": question,
-            **_sizes(config, path, [*training, *held_out], model.context_length, answer_tokens),
+            **_sizes(config, path, [*training, *held_out], window, answer_tokens),
         }
-        _refuse_long(config, path, training, model.context_length, contrast or {})
+        _refuse_long(config, path, training, window, contrast or {})
         context.workspace.remember("preflight", known)
     return Preflight(
         path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]),

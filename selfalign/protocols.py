@@ -39,7 +39,12 @@ from selfalign.types import (
 
 @runtime_checkable
 class Engine(Protocol):
-    """A loaded language model. ``weights_hash`` is that of the weights in memory's source folder."""
+    """A loaded language model. ``weights_hash`` is that of the weights in memory's source folder.
+
+    Where nobody can hash them, as with a server's, it is "served:" and the model's name there; such an engine only
+    samples. An engine's class may have a static ``check(config, device)``, which raises ConfigError before a run's first
+    work where something is missing, and its Config ``decides()``: the part of it that answers depend on.
+    """
 
     name: str
     weights_hash: str

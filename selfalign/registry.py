@@ -41,6 +41,25 @@ _BUILTIN = (
         "Hugging Face transformers with shared prompt KV and per-sample seeds",
     ),
     Plugin(
+        "engine",
+        "vllm",
+        "selfalign.engines.vllm_engine:VllmEngine",
+        "vLLM in the stage's process: continuous batching, cached prefixes, per-sample seeds",
+        "arXiv 2309.06180",
+    ),
+    Plugin(
+        "engine",
+        "auto",
+        "selfalign.engines.auto:AutoEngine",
+        "vllm where it is installed and pays, transformers elsewhere; selfalign plan says which and why",
+    ),
+    Plugin(
+        "engine",
+        "openai",
+        "selfalign.engines.openai_engine:OpenAIEngine",
+        "training candidates from another model behind any OpenAI-compatible endpoint (off-policy)",
+    ),
+    Plugin(
         "prompts",
         "jsonl",
         "selfalign.sources.jsonl:JsonlSource",

@@ -46,7 +46,8 @@ class Candidate:
     """One completion of a prompt, sampled unless ``origin`` says otherwise.
 
     ``round`` is the round whose stage made it: training candidates of round t come from M_{t-1},
-    held-out ones of round t from M_t; ``weights_hash`` says which weights in fact did.
+    held-out ones of round t from M_t; ``weights_hash`` says which weights in fact did, or "served:" and a server's name
+    of its model: nobody can hash that, and ``logprob`` is then the server's, or NaN.
     ``token_ids`` are the sampled tokens without the end token, which is ``end_token_id`` (None where
     ``finish_reason`` is "length"; models may have several). ``logprob`` is the sum over all of them in nats
     under the untempered policy.

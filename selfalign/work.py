@@ -26,6 +26,7 @@ from selfalign.rounds import stages_of
 from selfalign.sources.draw import draw
 from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons, meta_judge, replay
 from selfalign.stages.context import RunContext
+from selfalign.stages.engine import concrete, own_engine
 from selfalign.stages.judge import judge_settings, needs_model
 from selfalign.types import Candidate, JudgeItem, Lesson, Prompt, ScoredCandidate, ScoredGroup
 
@@ -355,7 +356,7 @@ def _taught(context: RunContext, found: Preflight, round: int) -> tuple[int, int
 
 
 def _engine(context: RunContext, found: Preflight) -> CountingEngine:
-    settings = context.config.generate.engine
+    _, settings = concrete(own_engine(context.config.generate.engine), context.config, found.model.parameters)
     limits = {name: getattr(settings, name) for name in ("max_rows", "token_budget") if hasattr(settings, name)}
     return CountingEngine(
         found.model.context_length, found.characters_a_token, found.extra_tokens, MEAN_ANSWER_SHARE, **limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
+from selfalign.engines.openai_engine import SERVED
 
 #: What the loss compared with, as the round has it; an average's own hash is known to its folder alone.
 _REFERENCE = "json_extract_string(r.policy, '$.reference')"
@@ -32,6 +33,8 @@ _RULES = (
         "SELECT c.candidate_id AS row_id, c.round, c.split AS place, 'was made by weights ' || c.weights_hash || "
         "', the round''s are ' || CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END AS what "
         "FROM candidates c JOIN rounds r USING (round) WHERE c.origin IS DISTINCT FROM 'demonstration' "
+        # What a server answered has its name there; a round's own model never answers so.
+        f"AND NOT (c.split = 'train' AND starts_with(c.weights_hash, '{SERVED}')) "
         "AND c.weights_hash <> CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END",
     ),
     # Known answers: no weights made them, and their text is what came with the prompt.

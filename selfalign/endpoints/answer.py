@@ -14,10 +14,14 @@ _LARGEST = 1e-3
 
 @dataclass(frozen=True)
 class TopToken:
-    """A sampled token and the most probable ones at its place, as (text, natural log of the probability)."""
+    """A sampled token and the most probable ones at its place, as (text, natural log of the probability).
+
+    ``log_prob`` is the sampled token's own; None where the server did not say.
+    """
 
     text: str
     top: tuple[tuple[str, float], ...]
+    log_prob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def _tokens(logprobs: Any) -> tuple[TopToken, ...]:
             return ()
         listed = shown.get("top_logprobs")
         top = [_mapping(candidate) for candidate in (listed if isinstance(listed, list) else [])]
-        tokens.append(TopToken(shown["token"], tuple((t["token"], float(t["logprob"])) for t in top if _is_top(t))))
+        own = float(shown["logprob"]) if _is_top(shown) else None
+        known = tuple((t["token"], float(t["logprob"])) for t in top if _is_top(t))
+        tokens.append(TopToken(shown["token"], known, own))
     return tuple(tokens)
 
 

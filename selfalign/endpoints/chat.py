@@ -239,4 +239,4 @@ def _remedy(status: int) -> str:
         return "check base_url and model"
     if status == 429:
         return "the account's quota is used up"
-    return "check model and the judge's settings"
+    return "check model and the settings of the request"

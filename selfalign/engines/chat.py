@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from selfalign.errors import ModelError
+from selfalign.errors import BadInput, ModelError
 from selfalign.types import Message
 
 
@@ -31,3 +31,11 @@ def encode_plain(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Token ids of ``text`` as the tokenizer writes any text: its start token where it adds one, no end token."""
     ids = [int(token) for token in tokenizer(text)["input_ids"]]
     return tuple(ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids)
+
+
+def encode_choice(tokenizer: Any, choice: str) -> tuple[int, ...]:
+    """Token ids of ``choice`` as what follows a prompt; raises BadInput where it has none."""
+    tokens = tokenizer(choice, add_special_tokens=False)["input_ids"]
+    if not tokens:
+        raise BadInput(f"choice {choice!r}: has no tokens; give a text that is not empty")
+    return tuple(int(token) for token in tokens)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from selfalign.engines.attention import GROUPED_SDPA, register_grouped_sdpa
 from selfalign.errors import ConfigError, ModelError
@@ -82,16 +82,33 @@ def load(folder: Path, dtype: str, device: str, attention: str, trust_remote_cod
             folder, dtype=_DTYPES[dtype], attn_implementation=attention, use_safetensors=True, **options
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {_one_line(error)}") from None
+        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {one_line(error)}") from None
     if attention == "sdpa" and getattr(model, "_supports_attention_backend", False):
         register_grouped_sdpa()
         model.set_attn_implementation(GROUPED_SDPA)
     return model.to(device).eval(), tokenizer
 
 
-def end_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Every id that ends an answer, by the generation config and the tokenizer."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
+def load_without_weights(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, Any]:
+    """Tokenizer, config and generation config of ``folder``, for engines that read the weights themselves.
+
+    Raises:
+        ModelError: one of them cannot be read.
+    """
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        config = AutoConfig.from_pretrained(folder, **options)
+        if (folder / "generation_config.json").is_file():
+            return tokenizer, config, GenerationConfig.from_pretrained(folder, local_files_only=True)
+        return tokenizer, config, GenerationConfig.from_model_config(config)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{folder}: cannot be read as a causal language model: {one_line(error)}") from None
+
+
+def end_token_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends an answer, by the generation config (or None) and the tokenizer."""
+    configured = generation_config.eos_token_id if generation_config else None
     ids = configured if isinstance(configured, list | tuple) else [configured]
     return tuple(sorted({int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None}))
 
@@ -105,5 +122,5 @@ def context_length(config: Any) -> int:
     return _NO_WINDOW
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

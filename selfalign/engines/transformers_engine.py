@@ -15,9 +15,9 @@ from pydantic import Field
 
 from selfalign.config import Settings
 from selfalign.engines.batching import plan_batches, shared_prefix_length, split_rows
-from selfalign.engines.chat import encode_chat, encode_plain
+from selfalign.engines.chat import encode_chat, encode_choice, encode_plain
 from selfalign.engines.memory import Backoff, release_memory
-from selfalign.errors import BadInput, StageFailed
+from selfalign.engines.requests import as_completions, check_window, refuse_nan
 from selfalign.identity import hash_tokenizer, hash_weights
 from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
 
@@ -65,7 +65,7 @@ class TransformersEngine:
             model_path, self.dtype, self.device, config.attention, trust_remote_code
         )
         self.context_length = loading.context_length(self._model.config)
-        self.end_token_ids = loading.end_token_ids(self._model, self._tokenizer)
+        self.end_token_ids = loading.end_token_ids(self._model.generation_config, self._tokenizer)
         self._backoff = Backoff(on_event or (lambda kind, message: None))
         self._plain_head: bool | None = None
 
@@ -122,8 +122,8 @@ class TransformersEngine:
                 token_budget=self.config.token_budget,
             ):  # fmt: skip
                 samples += self._backoff.run(rows[piece.start : piece.stop], work, size)
-        _refuse_nan([sample.log_prob for sample in samples])
-        completions = iter(self._completions(rows, samples))
+        refuse_nan([sample.log_prob for sample in samples])
+        completions = iter(as_completions(self._tokenizer, [len(row.prompt_ids) for row in rows], samples))
         return [tuple(next(completions) for _ in request.seeds) for request in requests]
 
     def score_choices(self, prompt_ids: Sequence[Sequence[int]], choices: Sequence[str]) -> np.ndarray:
@@ -137,7 +137,7 @@ class TransformersEngine:
         prompts = [tuple(prompt) for prompt in prompt_ids]
         if not prompts or not choices:
             return np.zeros((len(prompts), len(choices)))
-        tokens = [self._encode_choice(choice) for choice in choices]
+        tokens = [encode_choice(self._tokenizer, choice) for choice in choices]
         longest_choice = max(len(choice) for choice in tokens)
         for index, prompt in enumerate(prompts):
             self._check_window(f"prompt {index}", len(prompt), longest_choice, "the longest choice")
@@ -154,7 +154,7 @@ class TransformersEngine:
                 return list(scoring.choice_log_probs(self._model, rests, tokens, prefix))
 
             scores = self._in_batches(prompts, [len(prompt) + longest_choice - 1 for prompt in prompts], work)
-        _refuse_nan([float(row.sum()) for row in scores])
+        refuse_nan([float(row.sum()) for row in scores])
         return np.stack(scores)
 
     def log_probs(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
@@ -178,7 +178,7 @@ class TransformersEngine:
 
             lengths = [len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences]
             values = self._in_batches(sequences, lengths, work)
-        _refuse_nan([float(row.sum()) for row in values])
+        refuse_nan([float(row.sum()) for row in values])
         return values
 
     def close(self) -> None:
@@ -202,48 +202,11 @@ class TransformersEngine:
             by_index.update(zip(batch, results, strict=True))
         return [by_index[index] for index in range(len(items))]
 
-    def _completions(self, rows: Sequence[Any], samples: Sequence[Any]) -> list[Completion]:
-        texts = self._tokenizer.batch_decode(
-            [sample.token_ids for sample in samples], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return [
-            Completion(
-                text,
-                s.token_ids,
-                "length" if s.end_token_id is None else "stop",
-                s.end_token_id,
-                s.log_prob,
-                len(row.prompt_ids),
-            )
-            for row, s, text in zip(rows, samples, texts, strict=True)
-        ]
-
-    def _encode_choice(self, choice: str) -> tuple[int, ...]:
-        tokens = self._tokenizer(choice, add_special_tokens=False)["input_ids"]
-        if not tokens:
-            raise BadInput(f"choice {choice!r}: has no tokens; give a text that is not empty")
-        return tuple(tokens)
-
     def _check_window(self, what: str, length: int, wanted: int, wanted_name: str) -> None:
-        if length == 0:
-            raise BadInput(f"{what}: the prompt is empty; give at least one token")
-        if length + wanted > self.context_length:
-            raise BadInput(
-                f"{what}: {length} prompt tokens and {wanted} of {wanted_name} exceed the model's window of "
-                f"{self.context_length}; shorten the prompt or ask for fewer tokens"
-            )
+        check_window(what, length, wanted, wanted_name, self.context_length)
 
 
 def _inference_mode() -> Any:
     import torch
 
     return torch.inference_mode()
-
-
-def _refuse_nan(values: Sequence[float]) -> None:
-    """-inf is a legitimate log-probability; NaN means that the forward pass went wrong."""
-    if any(value != value for value in values):
-        raise StageFailed(
-            "the model's output is not a number (NaN): weights or number format are at fault; try dtype float32, and "
-            "check the checkpoint"
-        )

@@ -7,17 +7,16 @@ model elsewhere: its weights cannot be hashed, so that ``weights_hash`` is None 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from selfalign.config import Settings
 from selfalign.endpoints.answer import Answer, TopToken, choice_log_probs, read, token_at
-from selfalign.endpoints.chat import ChatEndpoint, EndpointSettings, Reply, about_question, check_url
-from selfalign.errors import ConfigError, PromptFileError
+from selfalign.endpoints.chat import ChatEndpoint, Reply, about_question
+from selfalign.endpoints.settings import ServerSettings
+from selfalign.errors import PromptFileError
 from selfalign.identity import content_id
 from selfalign.judges.parsing import parse_score
 from selfalign.judges.rows import row
@@ -25,7 +24,6 @@ from selfalign.judges.rubric import choice_values, load_rubric, quotable, shown,
 from selfalign.judges.rubric_logits import expected_score
 from selfalign.protocols import JudgeContext
 from selfalign.types import JudgeItem, Judgement, Outcome
-from selfalign.user_cache import cache_root
 
 #: Candidates a batch, in times of ``concurrency``: a batch that a kill interrupts is made again.
 _ROUNDS_A_BATCH = 4
@@ -43,13 +41,8 @@ class OpenAIJudge:
 
     name = "openai"
 
-    class Config(Settings):
+    class Config(ServerSettings):
         id: Literal["openai"] = "openai"
-        base_url: str = Field(min_length=1, description="up to and with /v1, e.g. http://localhost:8000/v1")
-        model: str = Field(min_length=1, description="the model's name on that server")
-        api_key_env: str | None = Field(
-            None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable that holds the key"
-        )
         rubric: str = Field("judges/additive", min_length=1, description="name in prompts/, or path of a .j2 file")
         mode: Literal["votes", "logprobs"] = Field(
             "votes", description="votes: sampled answers; logprobs: expected score, where the server gives top_logprobs"
@@ -58,36 +51,13 @@ class OpenAIJudge:
         temperature: float | None = Field(0.7, ge=0, description="null leaves it to the server")
         top_p: float | None = Field(0.9, gt=0, le=1, description="null leaves it to the server")
         max_tokens: int = Field(512, ge=1)
-        max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
-            "max_tokens", description="what the server calls it; reasoning models of OpenAI take the second"
-        )
-        send_seed: bool = Field(True, description="send a seed of each vote's own")
-        extra: dict[str, Any] = Field(default_factory=dict, description="further keys of the request")
         min_valid_votes: int = Field(2, ge=1, description="a candidate with fewer valid votes has no score")
         top_logprobs: int = Field(20, ge=1, le=100, description="with mode: logprobs, how many to ask for")
         min_mass: float = Field(
             0.5, ge=0, le=1, description="with mode: logprobs, less on the choices is a parse_error"
         )
-        timeout_seconds: float = Field(120.0, gt=0, description="without a byte from the server")
-        retries: int = Field(5, ge=0, description="further attempts at a request that found no usable reply")
-        first_delay_seconds: float = Field(1.0, ge=0, description="before the first retry; doubles, with jitter")
-        longest_delay_seconds: float = Field(60.0, ge=0, description="also the longest Retry-After that is waited for")
-        requests_per_minute: float | None = Field(None, gt=0)
-        concurrency: int = Field(8, ge=1, le=64, description="requests under way at once")
         input_price: float | None = Field(None, ge=0, description="per million prompt tokens")
         output_price: float | None = Field(None, ge=0, description="per million answer tokens")
-        cache: str | Literal[False] = Field(
-            "", description="folder of replies, so that none is paid for twice; by default the user's; false: none"
-        )
-
-        @field_validator("base_url")
-        @classmethod
-        def _is_an_address(cls, value: str) -> str:
-            try:
-                check_url(value)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-            return value.rstrip("/")
 
         @model_validator(mode="after")
         def _fit_together(self) -> OpenAIJudge.Config:
@@ -119,7 +89,7 @@ class OpenAIJudge:
         self.asks = config.votes if config.mode == "votes" else 1
         self.min_valid_votes = config.min_valid_votes if config.mode == "votes" else 1
         self.judge_hash = content_id("judge", self.name, self._rubric.hash, config.decides())
-        self._endpoint = ChatEndpoint(_endpoint_settings(config))
+        self._endpoint = ChatEndpoint(config.endpoint())
 
     @staticmethod
     def needs_engine(config: Config) -> bool:
@@ -232,11 +202,3 @@ def price(answer: Answer, input_price: float | None, output_price: float | None)
         return None
     tokens_in, tokens_out = answer.prompt_tokens, answer.completion_tokens or 0
     return (tokens_in * (input_price or 0.0) + tokens_out * (output_price or 0.0)) / 1e6
-
-
-def _endpoint_settings(config: OpenAIJudge.Config) -> EndpointSettings:
-    folder: Path | None = None
-    if config.cache is not False:
-        folder = Path(config.cache).expanduser() if config.cache else cache_root() / "replies"
-    values: Mapping[str, Any] = {name: getattr(config, name) for name in EndpointSettings.__dataclass_fields__}
-    return EndpointSettings(**{**values, "cache": folder})

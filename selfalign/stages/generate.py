@@ -11,10 +11,12 @@ from typing import Any
 from selfalign.errors import WeightsNotKept
 from selfalign.failpoints import reach
 from selfalign.identity import content_id, derive_seed
+from selfalign.models.resolve import describe_model
 from selfalign.protocols import Engine
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.conversations import Ask, asks, load_contrast
 from selfalign.stages.demonstrations import demonstration_id, demonstrations, with_answer
+from selfalign.stages.engine import concrete, own_engine, served
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine, load_tokenizer
@@ -64,8 +66,20 @@ def fingerprint(context: RunContext, round: int, sampling: Sampling) -> str:
     return content_id(
         sampling.stage, upstream(context, sampling.prompt_round, "prompts"), weights, model.tokenizer_hash,
         sampling.samples, asdict(sampling.params), context.config.generate.system_prompt,
-        context.config.generate.engine.model_dump(mode="json"), context.config.dtype, *_further(context, sampling),
+        _deciding(_engine(context, sampling)), context.config.dtype, *_further(context, sampling),
     )  # fmt: skip
+
+
+def _engine(context: RunContext, sampling: Sampling) -> Any:
+    """The Config of the engine that answers: held-out prompts are the policy's own to answer."""
+    given = context.config.generate.engine
+    return given if sampling.split == "train" else own_engine(given)
+
+
+def _deciding(engine: Any) -> dict[str, Any]:
+    """What of an engine's Config answers depend on; all of it, where it does not say."""
+    found: dict[str, Any] = engine.decides() if hasattr(engine, "decides") else engine.model_dump(mode="json")
+    return found
 
 
 def _further(context: RunContext, sampling: Sampling) -> list[Any]:
@@ -124,17 +138,27 @@ def _spec(context: RunContext, round: int, sampling: Sampling, model: Model, don
         "demonstrations": sampling.demonstrations,
         "templates": [str(path.resolve()) for path in context.template_folders()],
         **engine_spec(context, model),
+        **_served(_engine(context, sampling)),
         "done": done,
     }
 
 
+def _served(engine: Any) -> dict[str, Any]:
+    """What differs in a spec where a server answers: nobody can hash its weights, and rows name it instead."""
+    if not served(engine):
+        return {}
+    return {"engine": engine.model_dump(mode="json"), "weights_hash": engine.weights_hash}
+
+
 def engine_spec(context: RunContext, model: Model) -> dict[str, Any]:
     """What a stage process needs to load a model and to prove that it is the right one."""
+    own = own_engine(context.config.generate.engine)
+    _, chosen = concrete(own, context.config, describe_model(model.path).parameters)
     return {
         "model": str(model.path.resolve()),
         "weights_hash": model.weights_hash,
         "tokenizer_hash": model.tokenizer_hash,
-        "engine": context.config.generate.engine.model_dump(mode="json"),
+        "engine": chosen.model_dump(mode="json"),
         "dtype": context.config.dtype,
         "device": context.config.device,
         "trust_remote_code": context.config.trust_remote_code,

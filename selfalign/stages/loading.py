@@ -51,6 +51,7 @@ def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> E
         trust_remote_code=spec["trust_remote_code"],
         on_event=on_event,
     )
+    # Of a server this is only a name: nobody can look at its weights (engines/openai_engine.py).
     if engine.weights_hash != spec["weights_hash"]:
         raise WeightsMismatch(
             f"{spec['model']}: holds weights {engine.weights_hash[:12]}, this stage is for {spec['weights_hash'][:12]}; "

@@ -74,7 +74,7 @@ CREATE TABLE candidates (
     round INTEGER NOT NULL, -- round whose stage made it (train: by M_t-1, held_out: by M_t)
     split VARCHAR NOT NULL CHECK (split IN ('train', 'held_out')), -- split of its prompt
     sample_idx INTEGER NOT NULL, -- 0 .. N-1 within the prompt; -1: a demonstration, see origin
-    weights_hash VARCHAR NOT NULL, -- weights that made it; empty for a demonstration
+    weights_hash VARCHAR NOT NULL, -- weights that made it; empty for a demonstration, served:NAME for a server's
     engine VARCHAR NOT NULL, -- registered name of the engine that sampled it; demonstration: nobody did
     temperature DOUBLE NOT NULL, -- 0 is greedy
     top_p DOUBLE NOT NULL, -- 1 is off

@@ -94,7 +94,7 @@ def test_a_retry_after_beyond_the_limit_stops() -> None:
     [
         (Say({"error": {"message": "bad key secret-key"}}, 401), "bad key [key].*check the key"),
         (Say(b"nothing here", 404), "check base_url and model"),
-        (Say({"error": {"message": "no such parameter"}}, 400), "check model and the judge's settings"),
+        (Say({"error": {"message": "no such parameter"}}, 400), "check model and the settings of the request"),
         (Say({"error": {"code": "insufficient_quota"}}, 429), "quota is used up"),
         (Say(b"", 302, {"location": "http://elsewhere/"}), "302"),
     ],

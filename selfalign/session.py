@@ -16,6 +16,7 @@ from selfalign.history import Ask, OnChange, open_run
 from selfalign.preflight import check
 from selfalign.progress import Reporter
 from selfalign.space import full_disk_explained
+from selfalign.stages import loads
 from selfalign.stages.context import RunContext
 from selfalign.stages.launch import Launcher
 from selfalign.store.store import Store
@@ -55,7 +56,7 @@ def session(
     workspace.create()
     with full_disk_explained(workspace.path), held(workspace, config, reporter) as context:
         # The stages' libraries load while the checks are made.
-        if helper := context.launcher.warm_up():
+        if helper := context.launcher.warm_up(loads.of_run(config)):
             workspace.record_process(helper, "the stages' preloading process")
         try:
             found = check(context)

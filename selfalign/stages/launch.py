@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,19 +48,27 @@ class Launcher:
         self._preloader: _Preloader | None = None
         self._fork = _may_fork()
 
-    def warm_up(self) -> int | None:
-        """Begin to load the libraries in the background; returns the helper's pid, if there is one."""
+    @property
+    def forks(self) -> bool:
+        """Whether stages are forked from a helper, on this machine and as far as known."""
+        return self._fork
+
+    def warm_up(self, modules: Sequence[str] = ()) -> int | None:
+        """Begin to load ``modules`` (see loads.py) in the background; returns the helper's pid, if there is one."""
         if self._fork and self._preloader is None:
-            self._preloader = _Preloader()
+            self._preloader = _Preloader(modules)
         return self._preloader.pid if self._preloader else None
 
-    def start(self, job: Path, log: Path, environment: Mapping[str, str]) -> StageProcess:
-        """Start the stage whose job folder is ``job``; its output is appended to ``log``."""
+    def start(self, job: Path, log: Path, environment: Mapping[str, str], modules: Sequence[str] = ()) -> StageProcess:
+        """Start the stage whose job folder is ``job``; its output is appended to ``log``.
+
+        ``modules`` are what it will import.
+        """
         self.started = True
         self.warm_up()
         if self._preloader is not None:
             try:
-                return self._preloader.fork(job, log, environment)
+                return self._preloader.fork(job, log, environment, modules)
             except (OSError, ValueError):  # the helper is gone: start from nothing, now and from here on
                 self._fork = False
                 self.close()
@@ -122,7 +130,7 @@ class _Forked:
 class _Preloader:
     """Our end of the helper process (preloader.py): one JSON object a line, both ways."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "selfalign.stages.preloader"],
             stdin=subprocess.PIPE,
@@ -133,13 +141,13 @@ class _Preloader:
         self.pid = self._process.pid
         self._exits: dict[int, int] = {}
         self._unread = b""
+        with contextlib.suppress(OSError):  # told by fork, if it is gone
+            self._ask({"load": list(modules)})
 
-    def fork(self, job: Path, log: Path, environment: Mapping[str, str]) -> _Forked:
+    def fork(self, job: Path, log: Path, environment: Mapping[str, str], modules: Sequence[str]) -> _Forked:
         """Raises OSError where the helper is gone or does not answer."""
-        assert self._process.stdin is not None
-        request = {"job": str(job.resolve()), "log": str(log.resolve()), "environment": dict(environment)}
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
+        place = {"job": str(job.resolve()), "log": str(log.resolve())}
+        self._ask({**place, "environment": dict(environment), "load": list(modules)})
         deadline = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < deadline:
             for message in self._messages(wait=0.2):
@@ -165,6 +173,11 @@ class _Preloader:
                 self._process.stdin.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def _ask(self, request: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
 
     def _messages(self, wait: float) -> list[dict[str, Any]]:
         """Complete lines that have come; exits are remembered on the way."""

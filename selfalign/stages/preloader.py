@@ -8,59 +8,72 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
 import select
 import signal
 import sys
+from collections import deque
+from functools import cache
 from typing import Any
 
-#: In order of need; the second group waits until the first stage is under way.
-_FIRST = (
-    "numpy", "pyarrow", "torch", "selfalign.engines.transformers_engine", "selfalign.stages.worker",
-    "selfalign.stages.generate",
-)  # fmt: skip
-_THEN = (
-    "transformers.models.llama.modeling_llama", "transformers.models.llama.tokenization_llama",
-    "selfalign.stages.judge", "selfalign.judges.verifier", "selfalign.judges.rubric_logits", "if_verifiable.ifeval",
-    "selfalign.stages.train", "selfalign.training.pairwise_run", "selfalign.training.sft_run", "selfalign.stages.log_ratio",
-)  # fmt: skip
+#: What every stage needs; a request names the rest (loads.py).
+_ALWAYS = ("numpy", "pyarrow", "torch", "selfalign.stages.worker")
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     for variable, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("DO_NOT_TRACK", "1")):
         os.environ[variable] = value
-    pending = [*_FIRST]
-    later = [*_THEN]
-    children: set[int] = set()
-    unread = b""
+    # Next to nothing here becomes garbage. To look for it in all that is imported takes a second, and in a stage it
+    # would write to every page that is shared with us: what is there before a fork is therefore frozen.
+    gc.disable()
+    requests, ended = sys.stdin.fileno(), _told_of_ends()
+    pending, children, unread = deque(_ALWAYS), set[int](), b""
     while True:
-        # One import at a time, so that a request that comes meanwhile waits for one module at most.
-        if pending:
-            _load(pending.pop(0))
-            continue
-        idle = 0.0 if later else 0.05
-        if select.select([sys.stdin.fileno()], [], [], idle)[0]:
-            data = os.read(sys.stdin.fileno(), 1 << 16)
+        # One import at a time, so that whoever asks for a stage does not wait for what others need.
+        ready = select.select([requests, ended], [], [], 0.0 if pending else None)[0]
+        if requests in ready:
+            data = os.read(requests, 1 << 16)
             if not data:
                 return
-            unread += data
-            *lines, unread = unread.split(b"\n")
-            for line in lines:
-                children.add(_fork(json.loads(line)))
-        elif later:
-            _load(later.pop(0))
-        _report_ends(children)
+            *lines, unread = (unread + data).split(b"\n")
+            for request in map(json.loads, lines):
+                if "job" in request:
+                    children.add(_fork(request))
+                else:
+                    pending.extend(request["load"])
+        elif pending:
+            _load(pending.popleft())
+        if ended in ready:
+            os.read(ended, 1 << 16)
+            _report_ends(children)
 
 
+def _told_of_ends() -> int:
+    """A file descriptor that can be read from once a child has ended."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    return told
+
+
+@cache  # once each, also where it cannot be imported
 def _load(name: str) -> None:
     with contextlib.suppress(Exception):  # the stage that needs it will say what is wrong
         importlib.import_module(name)
+        if name.startswith("transformers.models."):
+            # Hundreds of patterns, for checkpoints of any architecture, that loading a model compiles first of all.
+            importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
 
 
 def _fork(request: dict[str, Any]) -> int:
+    for name in (*_ALWAYS, *request["load"]):
+        _load(name)
+    gc.freeze()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -72,6 +85,9 @@ def _fork(request: dict[str, Any]) -> int:
 def _be_stage(request: dict[str, Any], parent: int) -> None:
     code = 1
     try:
+        gc.enable()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

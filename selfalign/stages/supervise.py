@@ -15,11 +15,13 @@ import pyarrow as pa
 from selfalign.errors import StageDied, StageFailed
 from selfalign.failpoints import reach
 from selfalign.space import EXIT_DISK_FULL, disk_full
+from selfalign.stages import loads
 from selfalign.stages.context import RunContext
 from selfalign.stages.jobs import JobFolder
 from selfalign.stages.launch import StageProcess
 
-_POLL_S = 0.1
+#: Soon after its start a stage is looked at often: a short one is not to be waited for longer than it takes.
+_FIRST_POLL_S, _POLL_S, _POLL_GROWTH = 0.01, 0.1, 1.2
 #: Called after each committed batch with its tables; may raise to stop the stage.
 BatchHook = Callable[[Mapping[str, pa.Table]], None]
 
@@ -64,7 +66,7 @@ def supervise(
     """
     folder.prepare(spec, inputs)
     log = context.workspace.stage_log(folder.path)
-    process = context.launcher.start(folder.path, log, _environment())
+    process = context.launcher.start(folder.path, log, _environment(), loads.of_job(spec))
     context.workspace.record_process(process.pid, label)
     new = _attend(folder, process, log, context, label, lambda: collect(folder, context, hook))
     reach("stage_worked")
@@ -89,7 +91,7 @@ def carry_out(
             _forget(path)
         return len(batches) - before
 
-    process = context.launcher.start(folder.path, folder.log, _environment())
+    process = context.launcher.start(folder.path, folder.log, _environment(), loads.of_job(spec))
     _attend(folder, process, folder.log, context, label, take)
     return batches
 
@@ -100,7 +102,7 @@ def _attend(
     """Wait for the process, ``take`` what it hands over meanwhile; returns the sum of what ``take`` returned."""
     taken = 0
     limit = context.config.execution.stage_timeout_seconds or math.inf
-    deadline = time.monotonic() + limit
+    deadline, wait = time.monotonic() + limit, _FIRST_POLL_S
     try:
         while (code := process.poll()) is None:
             taken += take()
@@ -108,8 +110,9 @@ def _attend(
                 context.reporter.update(progress)
             if time.monotonic() > deadline:
                 raise StageDied(f"{label}: not done in execution.stage_timeout_seconds={limit:g}; see {log}")
-            if context.stop.wait(_POLL_S):
+            if context.stop.wait(wait):
                 raise StageFailed(f"{label}: stopped")
+            wait = min(wait * _POLL_GROWTH, _POLL_S)
         taken += take()  # what it handed over last
     except BaseException:
         process.kill()

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from selfalign.stages.launch import Launcher
 from tests.e2e.project import Project
 
 
@@ -69,6 +70,18 @@ def test_prompts_without_a_pair_are_counted(finished: Project) -> None:
         )
         with_pair = finished.sql(f"select count(distinct prompt_id) n from pairs where round = {round}")
         assert left_out[0]["n"] + with_pair[0]["n"] == 6
+
+
+@pytest.mark.skipif(not Launcher().forks, reason="stages are not forked on this machine")
+def test_a_forked_stage_has_nothing_left_to_import(finished: Project) -> None:
+    """What takes seconds is loaded before the fork, once for all stages."""
+    heavy = ("selfalign", "transformers", "trl", "datasets", "peft", "if_verifiable", "scipy")
+    logs = {path.stem: path.read_text() for path in (finished.workspace / "logs").glob("round-*.log")}
+    assert {"round-0-answer", "round-1-judge", "round-1-train", "round-2-log_ratio"} <= {*logs}
+    lines = [line for log in logs.values() for line in log.splitlines() if line.startswith("import time:")]
+    assert lines, "a stage imports some small thing: it is logged"
+    imported = [line.rpartition("|")[2].strip() for line in lines]
+    assert [name for name in imported if name.split(".")[0] in heavy] == []
 
 
 def test_running_again_does_nothing(finished: Project) -> None:

@@ -51,3 +51,10 @@ def test_a_recipe_passes_every_check_before_a_run(name: str, workspace: Path, mo
     trained = sum(not config.teaches(round) for round in range(1, config.rounds + 1))
     assert len(found.training) >= trained * config.prompts.per_round, "no prompt comes twice"
     assert [round for like in run_work(context, found) for round in like.rounds] == list(range(config.rounds + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_judge_that_a_comment_names_can_be_taken(name: str) -> None:
+    comments = " ".join(re.findall(r"# (.*)$", recipes()[name].read_text(encoding="utf-8"), re.MULTILINE))
+    for judge in re.findall(r"\{id: [^}]*\}", comments):
+        assert load_config(recipes()[name], [f"judge={judge}"]).judge.id in judge

@@ -2,7 +2,7 @@
 
 Entry t of the list is of round t, and the last one holds for all later rounds. Nobody else has to know: where a model
 refuses a list, each of its entries is validated in its place, by that same model. A setting that takes a list itself
-(names of modules, shares) has it as its value, as before.
+(names of modules, shares) has it as its value, as before; by round it is a list of lists.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def by_round(validate: Callable[[Any], Any], data: Mapping[str, Any]) -> Any:
             for index in range(max(map(len, lists.values()), default=1)):
                 entries.append(validate(_of_round(data, lists, index)))
         except ValidationError as error:
-            refused, others = _refused_lists(error, _of_round(data, lists, len(entries)))
+            refused, others = _refused_lists(error, _of_round(data, lists, len(entries)), lists)
             if others or not refused:
                 raise _explained(error, others, lists, len(entries)) from None
             lists |= refused
@@ -83,13 +83,19 @@ def _of_round(data: Mapping[str, Any], lists: Mapping[Path, list[Any]], index: i
     return one
 
 
-def _refused_lists(error: ValidationError, data: Any) -> tuple[dict[Path, list[Any]], list[Any]]:
-    """Lists in ``data`` that were refused where one value was expected, by their place; and all other problems."""
+def _refused_lists(
+    error: ValidationError, data: Any, known: Mapping[Path, list[Any]]
+) -> tuple[dict[Path, list[Any]], list[Any]]:
+    """Lists in ``data`` that were refused where one value was expected, by their place; and all other problems.
+
+    A list in the place of a ``known`` list's entry is a problem.
+    """
     refused: dict[Path, list[Any]] = {}
     others = []
     for problem in error.errors():
-        path, value = _reached(data, problem["loc"])
-        if path and isinstance(value, list) and value and problem["type"] != "extra_forbidden":
+        path, value = _of_lists(data, *_reached(data, problem["loc"]))
+        unknown_key = problem["type"] == "extra_forbidden"
+        if path and path not in known and isinstance(value, list) and value and not unknown_key:
             refused[path] = value
         else:
             others.append(problem)
@@ -106,6 +112,15 @@ def _reached(data: Any, location: Sequence[Any]) -> tuple[Path, Any]:
             break
         path.append(part)
     return tuple(path), data
+
+
+def _of_lists(data: Any, path: Path, value: Any) -> tuple[Path, Any]:
+    """The list around a refused list, where it has nothing but lists: then that one is by round."""
+    if path and isinstance(path[-1], int):
+        _, around = _reached(data, path[:-1])
+        if isinstance(around, list) and all(isinstance(member, list) for member in around):
+            return path[:-1], around
+    return path, value
 
 
 def _put(data: Any, path: Path, value: Any) -> None:

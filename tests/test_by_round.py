@@ -65,6 +65,14 @@ def test_a_setting_that_takes_a_list_has_it_as_its_value() -> None:
     assert named.trainer(2).lora.targets == ["q_proj", "v_proj"]
 
 
+def test_a_setting_that_takes_a_list_is_a_list_of_lists_by_round() -> None:
+    here = config(train={"plus": [["sft", {"id": "orpo", "weight": 0.5}], []], "method": "lora",
+                         "lora": {"targets": [["q_proj"], ["q_proj", "v_proj"], "all-linear"]}})  # fmt: skip
+    assert [[term.id for term in here.trainer(round).plus] for round in (1, 2, 3)] == [["sft", "orpo"], [], []]
+    assert [here.trainer(round).lora.targets for round in (1, 2, 3)] == [["q_proj"], ["q_proj", "v_proj"], "all-linear"]
+    assert validate_config(here.snapshot(), "again").trainer(1) == here.trainer(1)
+
+
 def test_a_config_with_lists_is_written_with_them_and_read_again() -> None:
     here = config(
         train={"beta": [0.1, 0.2], "margin_scale": [0, 2], "loss": "cdpo"}, policy={"start": ["previous", "base"]}
@@ -82,6 +90,7 @@ def test_a_config_with_lists_is_written_with_them_and_read_again() -> None:
     [
         ({"train": {"beta": [0.1, -1, 0.3]}}, "train.beta.1: input should be greater than 0 (round 2) (got -1)"),
         ({"train": {"beta": [0.1, 0]}}, "train.beta.1: input should be greater than 0 (round 2 and later) (got 0)"),
+        ({"train": {"beta": [[0.1, 0.2], 0.3]}}, "train.beta.0: input should be a valid number (round 1)"),
         ({"train": {"beta": []}}, "train.beta: input should be a valid number"),
         ({"train": {"betta": [0.1, 0.2], "id": "dpo"}}, "train.betta: unknown key; did you mean 'beta'?"),
         # A list is not what is wrong here.

@@ -124,19 +124,14 @@ def _reference(context: RunContext, round: int) -> dict[str, Any]:
     ema = references.decay(context.config, round)
     if ema is None:
         model = context.model(_reference_round(context, round))
-        return {"reference": str(model.path.resolve()), "reference_hash": model.weights_hash, "average": None}
+        return {"reference": str(model.path.resolve()), "reference_hash": model.weights_hash}
     made = references.recipe(context, round, ema)
 
     def shown(source: Source) -> list[str]:
         return [str(source.folder.resolve()), source.weights_hash]
 
-    average = {
-        "ema": ema,
-        "models": made.models,
-        "below": shown(made.below),
-        "added": [shown(one) for one in made.added],
-    }
-    return {"reference": str(made.folder.resolve()), "reference_hash": None, "average": average}
+    spec = {"ema": ema, "models": made.models, "below": shown(made.below), "added": [shown(one) for one in made.added]}
+    return {"reference": str(made.folder.resolve()), "average": spec}
 
 
 def _base(context: RunContext, round: int) -> Model | None:
@@ -211,7 +206,7 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     base = Path(spec["base"]) if spec["base"] else None
     # A mapping: where the reference is the parent, its weights are read once.
     expected_hashes = {parent: spec["parent_hash"]}
-    if spec["average"]:
+    if "average" in spec:
         _make_average(spec["average"], reference)
     else:
         expected_hashes[reference] = spec["reference_hash"]

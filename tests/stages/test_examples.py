@@ -128,7 +128,6 @@ def test_the_stages_process_trains_on_what_the_round_made(
     spec = {
         "round": 1, "seed": 7, "fingerprint": "f", "train": settings.model_dump(mode="json"),
         "parent": str(tiny_model), "parent_hash": weights, "reference": str(tiny_model), "reference_hash": weights,
-        "average": None,
         "system_prompt": None, "final": str(tmp_path / "final"), "final_relative": "final",
         "cache": str(tmp_path / "cache"), "base": None,
     }  # fmt: skip

@@ -44,10 +44,10 @@ def wilson(successes: int, n: int, level: float = _LEVEL) -> Interval:
     """Share of successes with Wilson's score interval (Wilson 1927): honest near 0 and 1, and for small n."""
     if n == 0:
         return _NOTHING
-    from scipy import stats  # half a second that a start without evaluation need not spend
-
-    found = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high), n)
+    share, z = successes / n, _normal_quantile(0.5 + level / 2)
+    centre = (2 * n * share + z**2) / (2 * (n + z**2))
+    half = z / (2 * (n + z**2)) * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return Interval(share, centre - half if successes else 0.0, centre + half if successes < n else 1.0, n)
 
 
 def mean_interval(values: Sequence[float], level: float = _LEVEL) -> Interval:
@@ -112,9 +112,7 @@ def pooled_interval(values: Mapping[str, Sequence[float]], level: float = _LEVEL
     mean = math.fsum(chain.from_iterable(clusters)) / n
     if len(clusters) == 1 and n > 1:
         return Interval(mean, None, None, n)
-    from scipy import stats
-
-    size, z = float(n), float(stats.norm.ppf(0.5 + level / 2))
+    size, z = float(n), _normal_quantile(0.5 + level / 2)
     if n > len(clusters):
         spread = math.fsum((math.fsum(samples) - mean * len(samples)) ** 2 for samples in clusters)
         variance = spread * len(clusters) / (len(clusters) - 1) / n**2
@@ -122,7 +120,7 @@ def pooled_interval(values: Mapping[str, Sequence[float]], level: float = _LEVEL
             size = float(len(clusters))  # nothing shows how alike a prompt's samples are: taken to be the same
         elif variance > 0:
             size = min(float(n), mean * (1 - mean) / variance)
-        z = float(stats.t.ppf(0.5 + level / 2, len(clusters) - 1))
+        z = _t_quantile(0.5 + level / 2, len(clusters) - 1)
     centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size))
     # Rounding must not put the mean outside its own interval at 0 and 1.
@@ -209,9 +207,7 @@ def paired_difference(
 
 def mcnemar_p_value(better: int, worse: int) -> float:
     """Exact two-sided McNemar test (McNemar 1947): under no difference, a discordant pair is a fair coin."""
-    from scipy import stats
-
-    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return min(1.0, 2 * _fair_coin(min(better, worse), better + worse)) if better + worse else 1.0
 
 
 def paired_p_value(gaps: Sequence[float], seed: int, permutations: int = _PERMUTATIONS) -> float:
@@ -235,10 +231,31 @@ def paired_p_value(gaps: Sequence[float], seed: int, permutations: int = _PERMUT
 
 
 def _around(value: float, error: float, freedom: int, n: int, level: float) -> Interval:
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    half = _t_quantile(0.5 + level / 2, freedom) * error
     return Interval(value, value - half, value + half, n)
+
+
+# From scipy.special: scipy.stats, which has them by other names, takes half a second to import.
+
+
+def _normal_quantile(p: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(p))
+
+
+def _fair_coin(heads: int, n: int) -> float:
+    """Probability of at most ``heads`` in ``n`` throws."""
+    from scipy.special import bdtr
+
+    return float(bdtr(heads, n, 0.5))
+
+
+def _t_quantile(p: float, freedom: int) -> float:
+    """Student's."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, p))
 
 
 def _means(groups: Mapping[Hashable, Collection[float]] | Mapping[str, Collection[float]]) -> list[float]:

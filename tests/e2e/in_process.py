@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from selfalign.config import RunConfig
@@ -40,10 +40,10 @@ class _Ended:
 class InProcess(Launcher):
     """Does the jobs of stages instead of starting processes for them."""
 
-    def warm_up(self) -> None:
+    def warm_up(self, modules: Sequence[str] = ()) -> None:
         return None
 
-    def start(self, job: Path, log: Path, environment: Mapping[str, str]) -> StageProcess:
+    def start(self, job: Path, log: Path, environment: Mapping[str, str], modules: Sequence[str] = ()) -> StageProcess:
         folder = JobFolder(job)
         module, _, name = WORK[folder.spec()["kind"]].partition(":")
         getattr(importlib.import_module(module), name)(folder)

@@ -215,8 +215,9 @@ def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
     more.write(**QUICK, rounds=4, execution={"retry_delay_seconds": 0.1})
     with running(more, "selfalign", "run", "run.yaml") as process:
         until(lambda: working_on(more, "round-4-generate"), "generating")
-        mine = psutil.Process(process.pid).children(recursive=True)
-        (server,) = [p for p in mine if "flows.server" in p.cmdline()]
+        # The stage before may have ended a moment ago, and not be reaped yet.
+        mine = [p for p in psutil.Process(process.pid).children(recursive=True) if command_of(p)]
+        (server,) = [p for p in mine if "flows.server" in command_of(p)]
         (stage,) = [p for p in mine if p != server and p.parent() == psutil.Process(process.pid)]
         stage.kill()
         until(lambda: "trying again" in log_of(more), "a second attempt")
@@ -230,6 +231,13 @@ def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
     assert more.sql("select count(*) n from stages where round = 4 and status <> 'done'") == [{"n": 0}]
     time.sleep(2)
     assert not [p for p in psutil.process_iter(["cmdline", "environ"]) if is_server_of(p, process.pid)]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Empty for a process that has ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def is_server_of(process: psutil.Process, parent: int) -> bool:

@@ -28,6 +28,26 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def plugin_config(kind: str, value: Any, *, lists: bool = False) -> Any:
+    """The validated Config of the plug-in that ``value`` (a name, or a mapping with ``id``) describes; see _plugin.
+
+    Raises:
+        ValueError: it names none, or its settings are wrong (pydantic's ValidationError is one).
+    """
+    if isinstance(value, Settings | ByRound):
+        return value
+    if isinstance(value, str):
+        value = {"id": value}
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        raise ValueError(f"needs an 'id' that names the {kind} to use")
+    try:
+        plugin = find(kind, value["id"])
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    model = plugin.load().Config
+    return by_round(model.model_validate, value) if lists else model.model_validate(value)
+
+
 def _plugin(
     kind: str, default: str | None = None, *, optional: bool = False, lists: bool = False, **preset: Any
 ) -> Any:
@@ -43,20 +63,11 @@ def _plugin(
             return None
         if isinstance(value, str):
             value = {"id": value}
-        if isinstance(value, Settings | ByRound):
-            return value
         if default and isinstance(value, dict):
             value = {"id": default, **value}
             if value["id"] == default:
                 value = {**preset, **value}
-        if not isinstance(value, dict) or not isinstance(value.get("id"), str):
-            raise ValueError(f"needs an 'id' that names the {kind} to use")
-        try:
-            plugin = find(kind, value["id"])
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        model = plugin.load().Config
-        return by_round(model.model_validate, value) if lists else model.model_validate(value)
+        return plugin_config(kind, value, lists=lists)
 
     return Annotated[Any, BeforeValidator(validate)]
 

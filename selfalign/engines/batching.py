@@ -41,13 +41,3 @@ def split_rows(lengths: Sequence[int], *, max_tokens: int, max_rows: int, token_
     pieces = -(-len(lengths) // most)
     bounds = [len(lengths) * piece // pieces for piece in range(pieces + 1)]
     return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
-
-
-def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
-    """Number of leading tokens that all ``sequences`` share."""
-    # Only the smallest and the largest can differ first: everything else sorts between them.
-    low, high = min(sequences, key=tuple), max(sequences, key=tuple)
-    for position, (left, right) in enumerate(zip(low, high, strict=False)):
-        if left != right:
-            return position
-    return min(len(low), len(high))

@@ -33,6 +33,20 @@ def encode_plain(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids)
 
 
+class ChatEncoder:
+    """The part of protocols.Engine that needs the tokenizer of the policy's folder and nothing else."""
+
+    _tokenizer: Any
+
+    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
+        """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""
+        return encode_chat(self._tokenizer, messages, answer_prefix)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """See protocols.Engine."""
+        return encode_plain(self._tokenizer, text)
+
+
 def encode_choice(tokenizer: Any, choice: str) -> tuple[int, ...]:
     """Token ids of ``choice`` as what follows a prompt; raises BadInput where it has none."""
     tokens = tokenizer(choice, add_special_tokens=False)["input_ids"]

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from selfalign.engines.batching import plan_batches, shared_prefix_length
+from selfalign.engines.batching import plan_batches
+from selfalign.prefixes import shared_prefix_length
 from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
 
 

@@ -9,22 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from selfalign.config import plugin_config
 from selfalign.endpoints.answer import Answer, read
 from selfalign.endpoints.chat import ChatEndpoint
 from selfalign.endpoints.settings import ServerSettings
 from selfalign.engines.batching import plan_batches
-from selfalign.engines.chat import encode_chat, encode_plain
-from selfalign.engines.nested import engine_config
+from selfalign.engines.chat import ChatEncoder
 from selfalign.engines.requests import check_window
 from selfalign.errors import ConfigError, StageFailed
 from selfalign.identity import hash_tokenizer
-from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
+from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
 
 #: Samples a batch, in times of ``concurrency``: a batch that a kill interrupts is made again, from the cache of replies.
 _ROUNDS_A_BATCH = 8
@@ -34,7 +35,7 @@ _OURS = ("model", "messages", "stream", "n", "seed", "temperature", "top_p", "to
 SERVED = "served:"
 
 
-class OpenAIEngine:
+class OpenAIEngine(ChatEncoder):
     """Samples training candidates only; see protocols.Engine. Whatever the policy itself has to do is done by ``own``.
 
     A sample's tokens are its text in the policy's tokenizer, cut at ``max_tokens`` of these. Its log-probability is the
@@ -53,7 +54,7 @@ class OpenAIEngine:
         logprobs: bool = Field(
             True, description="ask for the log-probabilities of what is sampled; false, where a server has none: NaN"
         )
-        own: Annotated[SerializeAsAny[Any], BeforeValidator(engine_config)] = Field(
+        own: Annotated[SerializeAsAny[Any], BeforeValidator(partial(plugin_config, "engine"))] = Field(
             default="transformers",
             description="the engine of the run's own model: held-out answers, judging, measuring",
         )
@@ -106,14 +107,6 @@ class OpenAIEngine:
     def check(config: Config, device: str) -> None:
         """Without asking anything: raises ConfigError where it lacks what it asks with, such as a key."""
         ChatEndpoint(config.endpoint()).check_key()
-
-    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
-        """See protocols.Engine; by the policy's tokenizer."""
-        return encode_chat(self._tokenizer, messages, answer_prefix)
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """See protocols.Engine; by the policy's tokenizer."""
-        return encode_plain(self._tokenizer, text)
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine: some rounds of ``concurrency`` requests a batch."""

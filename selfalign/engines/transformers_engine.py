@@ -14,15 +14,16 @@ import numpy as np
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.engines.batching import plan_batches, shared_prefix_length, split_rows
-from selfalign.engines.chat import encode_chat, encode_choice, encode_plain
+from selfalign.engines.batching import plan_batches, split_rows
+from selfalign.engines.chat import ChatEncoder, encode_choice
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.engines.requests import as_completions, check_window, refuse_nan
 from selfalign.identity import hash_tokenizer, hash_weights
-from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
+from selfalign.prefixes import shared_prefix_length
+from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
 
 
-class TransformersEngine:
+class TransformersEngine(ChatEncoder):
     """A causal language model in this process; see protocols.Engine.
 
     A sample depends on its prompt, its seed and the sampling parameters. Which rows share its batch
@@ -68,14 +69,6 @@ class TransformersEngine:
         self.end_token_ids = loading.end_token_ids(self._model.generation_config, self._tokenizer)
         self._backoff = Backoff(on_event or (lambda kind, message: None))
         self._plain_head: bool | None = None
-
-    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
-        """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""
-        return encode_chat(self._tokenizer, messages, answer_prefix)
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """See protocols.Engine."""
-        return encode_plain(self._tokenizer, text)
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine and :func:`plan_batches`."""

@@ -17,17 +17,17 @@ from pydantic import Field
 from selfalign.config import Settings
 from selfalign.engines import vllm_install
 from selfalign.engines.batching import plan_batches
-from selfalign.engines.chat import encode_chat, encode_choice, encode_plain
+from selfalign.engines.chat import ChatEncoder, encode_choice
 from selfalign.engines.requests import as_completions, check_window, refuse_nan
 from selfalign.errors import ConfigError, ModelError
 from selfalign.identity import hash_tokenizer, hash_weights
-from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
+from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
 
 #: vLLM's limit on the ids of one request's ``logprob_token_ids``.
 _MOST_IDS = 128
 
 
-class VllmEngine:
+class VllmEngine(ChatEncoder):
     """A causal language model run by vLLM; see protocols.Engine.
 
     Every sample is a request with its own seed, and its random numbers depend on that seed alone. vLLM does not
@@ -99,14 +99,6 @@ class VllmEngine:
     def check(config: Config, device: str) -> None:
         """Without starting anything: raises ConfigError where vLLM cannot run here."""
         vllm_install.refuse_unusable(vllm_install.this_machine(device), config.batch_invariant)
-
-    def encode_prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> tuple[int, ...]:
-        """See protocols.Engine; raises ModelError for a tokenizer without a chat template."""
-        return encode_chat(self._tokenizer, messages, answer_prefix)
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """See protocols.Engine."""
-        return encode_plain(self._tokenizer, text)
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine. Batches are large, and as full as ``max_rows`` allows: vLLM keeps to its memory itself."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from selfalign.config import Settings
+from selfalign.config import Settings, plugin_config
 from selfalign.identity import content_id
 from selfalign.judges.comparisons import by_prompt, keep_together
 from selfalign.judges.members import most_common_failure
-from selfalign.judges.nested import judge_config
 from selfalign.judges.rows import row
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import Judge, JudgeContext, TeachableJudge
@@ -39,7 +39,7 @@ class LengthJudge:
 
     class Config(Settings):
         id: Literal["length"] = "length"
-        judge: Annotated[SerializeAsAny[Any], BeforeValidator(judge_config)] = Field(
+        judge: Annotated[SerializeAsAny[Any], BeforeValidator(partial(plugin_config, "judge"))] = Field(
             description="the judge whose scores are corrected, with its own settings"
         )
         unit: Literal["characters", "tokens"] = Field("characters", description="what length is counted in")

@@ -8,10 +8,9 @@ from typing import Any
 
 from pydantic import Field, model_serializer
 
-from selfalign.config import Settings
+from selfalign.config import Settings, plugin_config
 from selfalign.errors import ConfigError
 from selfalign.judges.comparisons import by_prompt
-from selfalign.judges.nested import judge_config
 from selfalign.judges.scores import Votes, aggregate
 from selfalign.protocols import Judge, JudgeContext, TeachableJudge
 from selfalign.registry import find
@@ -43,7 +42,7 @@ def member(default_weight: float | None = None) -> Callable[[Any], Any]:
         weight = {} if default_weight is None else {"weight": default_weight}
         if "weight" in value:
             weight = {"weight": value["weight"]}
-        return Member.model_validate({"judge": judge_config(settings), **weight})
+        return Member.model_validate({"judge": plugin_config("judge", settings), **weight})
 
     return validate
 

@@ -6,27 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfalign.config import Settings
-from selfalign.errors import ConfigError
-from selfalign.registry import find
-
-
-def judge_config(value: Any) -> Any:
-    """The validated Config of the judge that ``value`` (a name, or a mapping with ``id``) describes.
-
-    Raises:
-        ValueError: it names no judge, or its settings are wrong (pydantic's ValidationError is one).
-    """
-    if isinstance(value, Settings):
-        return value
-    if isinstance(value, str):
-        value = {"id": value}
-    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
-        raise ValueError("needs an 'id' that names the judge")
-    try:
-        plugin = find("judge", value["id"])
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return plugin.load().Config.model_validate(value)
 
 
 def judges_in(settings: Settings) -> Iterator[Settings]:

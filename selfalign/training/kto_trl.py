@@ -31,11 +31,8 @@ class LabelTrainer(RowTrainer, trl.KTOTrainer):  # type: ignore[misc]
     over-weighted, and on CPUs only completion positions go through the head; nothing is sent to a hub.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Summed policy log-probabilities of the last batch's completions, and of its completions for z0.
-        self.last_log_probs: Any = None
-        self.last_kl_log_probs: Any = None
-        super().__init__(*args, **kwargs)
+    #: As last_log_probs, of the batch's completions for z0.
+    last_kl_log_probs: Any = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

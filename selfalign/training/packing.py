@@ -6,7 +6,6 @@ log-probabilities are those that it has alone, up to rounding. Imports torch.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from selfalign.prefixes import shared_prefix_length
+from selfalign.training.logprobs import takes, without_adapter
 from selfalign.types import TokenSequence
 
 
@@ -55,7 +56,7 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
     before: tuple[int, ...] = ()
     for index in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[index]
-        shared = _common(before, text)
+        shared = shared_prefix_length([before, text])
         del path[shared:]
         for position in range(shared, len(text)):
             path.append(len(ids))
@@ -110,22 +111,12 @@ def gains(packed: Packed, rows: int, width: int) -> bool:
 
 def can_pack(model: Any) -> bool:
     """Whether the architecture reads the mask and the positions it is given: full attention in every layer, no state."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = inner.config.get_text_config()
+    config = without_adapter(model).config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    takes = inspect.signature(type(inner).forward).parameters
     return (
         kinds == {"full_attention"}
         and not windowed
         and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
-        and {"attention_mask", "position_ids", "logits_to_keep"} <= takes.keys()
+        and takes(model, "attention_mask", "position_ids", "logits_to_keep")
     )
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens the two have in common at their beginning."""
-    for index, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return index
-    return min(len(left), len(right))

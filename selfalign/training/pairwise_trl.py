@@ -42,8 +42,6 @@ class PairwiseTrainer(RowTrainer, trl.DPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, losses: Sequence[PairLoss], **kwargs: Any) -> None:
         self.losses = losses
-        #: Summed policy log-probabilities of the last batch, [chosen ..., rejected ...].
-        self.last_log_probs: Any = None
         super().__init__(*args, **kwargs)
 
     def compute_loss(

@@ -28,7 +28,7 @@ class RowTrainer(LocalTrainer):
     own_columns: tuple[str, ...] = ("weight",)
     #: Whether sequences are packed: off, wherever a micro-batch gains by it, or always (packing.py).
     packing: Literal["off", "auto", "always"] = "off"
-    #: Summed policy log-probabilities of the last batch's completions.
+    #: Summed policy log-probabilities of the last batch's completions; of pairs [chosen ..., rejected ...].
     last_log_probs: Any = None
     # The loss is already divided by what the whole optimizer step counts.
     loss_is_scaled_for_ga = True

@@ -28,8 +28,6 @@ class CompletionTrainer(RowTrainer, trl.SFTTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, average: str = "tokens", **kwargs: Any) -> None:
         self.average = average
-        #: Summed policy log-probabilities of the last batch's completions.
-        self.last_log_probs: Any = None
         super().__init__(*args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfalign.engines.batching import plan_batches, shared_prefix_length, split_rows
+from selfalign.engines.batching import plan_batches, split_rows
+from selfalign.prefixes import shared_prefix_length
 
 plans = st.fixed_dictionaries(
     {"samples": st.integers(1, 8), "max_tokens": st.integers(0, 64), "max_rows": st.integers(1, 64),

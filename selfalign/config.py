@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +27,21 @@ class Settings(BaseModel):
     """Base of every config model: unknown keys are errors, values do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+@dataclass(frozen=True)
+class PluginField:
+    """Marks a field whose settings are a plug-in's, for whoever reads the models (config_reference.py)."""
+
+    kind: str
+    default: str | None
+
+
+@dataclass(frozen=True)
+class SectionField:
+    """Marks a field that holds a section of ``model`` behind a validator of its own."""
+
+    model: type[Settings]
 
 
 def plugin_config(kind: str, value: Any, *, lists: bool = False) -> Any:
@@ -69,7 +85,7 @@ def _plugin(
                 value = {**preset, **value}
         return plugin_config(kind, value, lists=lists)
 
-    return Annotated[Any, BeforeValidator(validate)]
+    return Annotated[Any, BeforeValidator(validate), PluginField(kind, default)]
 
 
 def _section(model: type[Settings]) -> Any:
@@ -80,17 +96,21 @@ def _section(model: type[Settings]) -> Any:
             return value
         return by_round(model.model_validate, value) if isinstance(value, dict) else model.model_validate(value)
 
-    return Annotated[Any, BeforeValidator(validate)]
+    return Annotated[Any, BeforeValidator(validate), SectionField(model)]
 
 
 class PromptSettings(Settings):
     """Where instructions come from."""
 
     sources: list[_plugin("prompts")] = Field(  # type: ignore[valid-type]
-        default_factory=lambda: [{"id": "jsonl", "path": "data/seed_prompts.jsonl"}], min_length=1
+        default_factory=lambda: [{"id": "jsonl", "path": "data/seed_prompts.jsonl"}],
+        min_length=1,
+        description="files of training prompts; data/... is found anywhere",
     )
     held_out: list[_plugin("prompts")] = Field(  # type: ignore[valid-type]
-        default_factory=lambda: [{"id": "jsonl", "path": "data/held_out_prompts.jsonl"}], min_length=1
+        default_factory=lambda: [{"id": "jsonl", "path": "data/held_out_prompts.jsonl"}],
+        min_length=1,
+        description="files of prompts that only measure",
     )
     per_round: int = Field(64, ge=1, description="prompts drawn for each round, without repeats while they last")
     only_constrained: bool = Field(False, description="use only prompts that carry checkable constraints")
@@ -110,12 +130,14 @@ class ContrastSettings(Settings):
 class GenerateSettings(Settings):
     """How candidates are sampled."""
 
-    engine: _plugin("engine", "transformers") = Field(default_factory=dict)  # type: ignore[valid-type]
+    engine: _plugin("engine", "transformers") = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="what runs the model, for sampling and for judges (docs/vllm.md)"
+    )
     candidates: int = Field(4, ge=1, description="samples a prompt (N)")
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(0.7, ge=0, description="0 is greedy")
+    top_p: float = Field(0.9, gt=0, le=1, description="1 is off")
     top_k: int = Field(0, ge=0, description="0 is off")
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(256, ge=1, description="of an answer; longer ones are cut")
     system_prompt: str | None = Field(None, description="shown before every prompt")
     demonstrations: bool = Field(False, description="a prompt's own answer is one more candidate, where it has one")
     contrast: ContrastSettings | None = Field(
@@ -126,16 +148,22 @@ class GenerateSettings(Settings):
 class WinRateSettings(Settings):
     """M_t's held-out answers against earlier models' by a judge."""
 
-    judge: _plugin("judge", "rubric_logits") = Field(default_factory=dict)  # type: ignore[valid-type]
+    judge: _plugin("judge", "rubric_logits") = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="who says which answer is better"
+    )
     by: Literal["m0", "current"] = Field("m0", description="whose weights judge: M0's in every round, or M_t's own")
-    against: tuple[Literal["previous", "m0"], ...] = Field(("previous", "m0"), min_length=1)
+    against: tuple[Literal["previous", "m0"], ...] = Field(
+        ("previous", "m0"), min_length=1, description="models whose answers are compared with"
+    )
     prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
 
 
 class DriftSettings(Settings):
     """The judge of today and that of M0 on the same answers."""
 
-    judge: _plugin("judge", "rubric_logits") = Field(default_factory=dict)  # type: ignore[valid-type]
+    judge: _plugin("judge", "rubric_logits") = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="the judge whose drift is measured"
+    )
     prompts: int = Field(64, ge=1, description="how many held-out prompts, drawn once for all rounds")
 
 
@@ -143,12 +171,13 @@ class EvaluateSettings(Settings):
     """What is measured on held-out prompts after every round."""
 
     metrics: list[_plugin("evaluate")] = Field(  # type: ignore[valid-type]
-        default_factory=lambda: ["pass_rate", "length", "diversity", "self_bleu", "near_duplicates", "displacement"]
+        default_factory=lambda: ["pass_rate", "length", "diversity", "self_bleu", "near_duplicates", "displacement"],
+        description="figures of the held-out answers and of the round's pairs (docs/evaluation.md)",
     )
     prompts: int | None = Field(None, ge=1, description="how many held-out prompts; all by default")
     samples: int = Field(1, ge=1, description="answers a held-out prompt")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1, description="1 is off")
     max_tokens: int | None = Field(None, ge=1, description="as generate.max_tokens by default")
     log_ratio: bool = Field(True, description="mean log-ratio of M_t to M0 on M_t's held-out answers")
     win_rate: WinRateSettings | None = Field(None, description="win rates against earlier models; off by default")
@@ -216,7 +245,9 @@ class TeachSettings(Settings):
     instruction_share: float = Field(
         0.2, ge=0, lt=1, description="share of instructions with good answers (of the gold set) among the examples"
     )
-    train: _plugin("train", "sft", lists=True, **_TEACHING) = Field(default_factory=dict)  # type: ignore[valid-type]
+    train: _plugin("train", "sft", lists=True, **_TEACHING) = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="how it is taught; only sft"
+    )
 
     @model_validator(mode="after")
     def _can_teach(self) -> TeachSettings:
@@ -236,16 +267,16 @@ class MetaSettings(Settings):
     (``rubric_votes``, ``critique``, ``reference`` in mode text), alone or inside another one.
     """
 
-    enabled: bool = False
+    enabled: bool = Field(False, description="whether judgements are judged at all")
     rounds: list[int] | None = Field(
         None, description="which rounds, e.g. [1, 2]; by default all that train on answers"
     )
     rubric: str = Field("meta/judgements", min_length=1, description="name in prompts/, or path of a .j2 file")
     mode: Literal["text", "logits"] = Field("text", description="written and parsed, or read from logits")
     candidates: int = Field(64, ge=1, description="a round's candidates whose judgements are compared: most disputed")
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(0.7, ge=0, description="0 is greedy")
+    top_p: float = Field(0.9, gt=0, le=1, description="1 is off")
+    max_tokens: int = Field(256, ge=1, description="of a comparison")
     min_mass: float = Field(0.0, ge=0, le=1, description="logits: less probability on the choices is a parse_error")
     max_length_ratio: float | None = Field(
         2.0, ge=1, description="no pair whose better judgement is more than so many times as long as the worse"
@@ -264,13 +295,15 @@ class MetaSettings(Settings):
 class LastRounds(Settings):
     """The rows of so many rounds: this one and those before it."""
 
-    last: int = Field(ge=1)
+    last: int = Field(ge=1, description="1: this round's own")
 
 
 class Replay(Settings):
     """Shares of the rows of earlier rounds beside the round's own, the round before first."""
 
-    replay: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+    replay: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        min_length=1, description="of the round before, the one before that, ..."
+    )
 
 
 def _data(value: Any) -> Any:
@@ -320,37 +353,47 @@ NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep
 class RunConfig(Settings):
     """A whole run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0, lt=2**63)
-    rounds: int = Field(2, ge=1)
-    model: str = Field("smollm2-135m-instruct", min_length=1)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run: letters, digits, dot, dash, underscore"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="every random choice derives from it")
+    rounds: int = Field(2, ge=1, description="how many there are to be; may grow between starts")
+    model: str = Field(
+        "smollm2-135m-instruct", min_length=1, description="M_0: the embedded model, a folder, or a hub name"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the weights that answer and judge; auto: what the hardware is fast at"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     workspace: str | None = Field(None, description="runs/<name> by default")
-    prompts: PromptSettings = Field(default_factory=PromptSettings)
-    generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    prompts: PromptSettings = Field(default_factory=PromptSettings, description="which instructions")
+    generate: GenerateSettings = Field(default_factory=GenerateSettings, description="how they are answered")
     judge: _plugin("judge", "rubric_votes", optional=True) = Field(  # type: ignore[valid-type]
         default_factory=dict, description="null: nothing is judged, for builders that need no scores"
     )
     resample: _plugin("resample", optional=True) = Field(  # type: ignore[valid-type]
         None, description="which judged candidates go on to pairing; all by default"
     )
-    pair: _plugin("pair", "max_min", lists=True) = Field(default_factory=dict)  # type: ignore[valid-type]
-    train: _plugin("train", "dpo", lists=True) = Field(default_factory=dict)  # type: ignore[valid-type]
+    pair: _plugin("pair", "max_min", lists=True) = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="what is made of judged candidates: pairs, labels or rankings"
+    )
+    train: _plugin("train", "dpo", lists=True) = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="how the model learns from them"
+    )
     policy: _section(PolicySettings) = Field(  # type: ignore[valid-type]
         None, description="null: every round trains the model before it, on its own rows"
     )
-    teach: TeachSettings = Field(default_factory=TeachSettings)
-    meta: MetaSettings = Field(default_factory=MetaSettings)
-    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
-    calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings)
+    teach: TeachSettings = Field(default_factory=TeachSettings, description="rounds that teach the judge instead")
+    meta: MetaSettings = Field(default_factory=MetaSettings, description="judging the judgements")
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings, description="what is measured")
+    calibrate: CalibrateSettings = Field(default_factory=CalibrateSettings, description="how the judge is measured")
     gates: list[_plugin("gate")] = Field(  # type: ignore[valid-type]
         default_factory=lambda: ["judge_accuracy", "pass_rate", "length", "displacement"],
         description="rules over a round's figures, and what follows where one fails; [] is none",
     )
-    execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
-    keep: KeepSettings = Field(default_factory=KeepSettings)
+    execution: ExecutionSettings = Field(default_factory=ExecutionSettings, description="how starts go")
+    keep: KeepSettings = Field(default_factory=KeepSettings, description="which checkpoints stay on disk")
 
     @model_validator(mode="after")
     def _adapters_exist(self) -> RunConfig:

@@ -30,7 +30,7 @@ class ServerSettings(Settings):
     retries: int = Field(5, ge=0, description="further attempts at a request that found no usable reply")
     first_delay_seconds: float = Field(1.0, ge=0, description="before the first retry; doubles, with jitter")
     longest_delay_seconds: float = Field(60.0, ge=0, description="also the longest Retry-After that is waited for")
-    requests_per_minute: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(None, gt=0, description="null: as many as it answers")
     concurrency: int = Field(8, ge=1, le=64, description="requests under way at once")
     cache: str | Literal[False] = Field(
         "", description="folder of replies, so that none is paid for twice; by default the user's; false: none"

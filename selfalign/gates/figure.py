@@ -23,10 +23,10 @@ class FigureGate:
     class Config(GateSettings):
         id: Literal["figure"] = "figure"
         metric: str = Field(min_length=1, description="as in the table evaluations")
-        split: str = "held_out"
+        split: str = Field("held_out", description="as in the table evaluations")
         bound: Literal["value", "low", "high"] = Field("value", description="which end of the 95 % interval counts")
-        min: float | None = None
-        max: float | None = None
+        min: float | None = Field(None, description="fails below this")
+        max: float | None = Field(None, description="fails above this")
 
         @model_validator(mode="after")
         def _limited(self) -> FigureGate.Config:

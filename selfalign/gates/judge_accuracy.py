@@ -25,7 +25,7 @@ class JudgeAccuracyGate:
 
     class Config(GateSettings):
         id: Literal["judge_accuracy"] = "judge_accuracy"
-        action: Action = "stop"
+        action: Action = Field("stop", description="what follows where the rule fails")
         min_low: float = Field(0.5, ge=0, lt=1, description="the accuracy's lower 95 % bound must exceed this")
         split: str = Field("gold_test", description="of the gold set")
 

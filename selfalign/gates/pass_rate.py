@@ -26,9 +26,9 @@ class PassRateGate:
 
     class Config(GateSettings):
         id: Literal["pass_rate"] = "pass_rate"
-        action: Action = "roll_back"
+        action: Action = Field("roll_back", description="what follows where the rule fails")
         from_round: int = Field(1, ge=1, description="M0 has nothing to be compared with")
-        against: list[Other] = Field(["previous", "m0"], min_length=1)
+        against: list[Other] = Field(["previous", "m0"], min_length=1, description="models it is compared with")
         tolerance: float = Field(0.0, ge=0, lt=1, description="a fall that is borne, as a share of prompts")
         alpha: float = Field(0.05, gt=0, le=1, description="the paired test's p-value must be below this as well")
 

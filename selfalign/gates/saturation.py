@@ -23,7 +23,7 @@ class SaturationGate:
 
     class Config(GateSettings):
         id: Literal["saturation"] = "saturation"
-        action: Action = "stop"
+        action: Action = Field("stop", description="what follows where the rule fails")
         rounds: int = Field(3, ge=1, description="how many rounds without an improvement are too many")
 
     def __init__(self, config: Config) -> None:

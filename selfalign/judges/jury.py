@@ -48,7 +48,7 @@ class JuryJudge:
         members: list[Annotated[Any, BeforeValidator(member(default_weight=1.0))]] = Field(
             min_length=2, description="judges, each with its own settings and perhaps a weight"
         )
-        combine: Combination = "mean"
+        combine: Combination = Field("mean", description="how the members' scores become one")
         weights: Literal["given", "calibration"] = Field(
             "given",
             description="calibration: by the log-odds of each member's accuracy; at or below chance is left out",

@@ -50,7 +50,7 @@ class OpenAIJudge:
         votes: int = Field(3, ge=1, description="answers sampled for each candidate; one with mode: logprobs")
         temperature: float | None = Field(0.7, ge=0, description="null leaves it to the server")
         top_p: float | None = Field(0.9, gt=0, le=1, description="null leaves it to the server")
-        max_tokens: int = Field(512, ge=1)
+        max_tokens: int = Field(512, ge=1, description="of a judgement")
         min_valid_votes: int = Field(2, ge=1, description="a candidate with fewer valid votes has no score")
         top_logprobs: int = Field(20, ge=1, le=100, description="with mode: logprobs, how many to ask for")
         min_mass: float = Field(

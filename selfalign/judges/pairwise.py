@@ -88,9 +88,9 @@ class PairwiseJudge:
         )
         min_mass: float = Field(0.0, ge=0, le=1, description="logits: less probability on the choices is a parse_error")
         votes: int = Field(1, ge=1, description="text: answers sampled for each order")
-        temperature: float = Field(0.7, ge=0)
-        top_p: float = Field(0.9, gt=0, le=1)
-        max_tokens: int = Field(64, ge=1)
+        temperature: float = Field(0.7, ge=0, description="0 is greedy")
+        top_p: float = Field(0.9, gt=0, le=1, description="1 is off")
+        max_tokens: int = Field(64, ge=1, description="of a judgement")
         min_valid_votes: int = Field(1, ge=1, description="a candidate with fewer valid votes has no score")
 
         @model_validator(mode="after")

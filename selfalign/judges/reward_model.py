@@ -39,7 +39,7 @@ class RewardModelJudge:
         id: Literal["reward_model"] = "reward_model"
         path: str = Field(min_length=1, description="folder of a reward model, e.g. from selfalign reward")
         max_length: int = Field(1024, ge=2, description="tokens of prompt and answer")
-        batch_size: int = Field(16, ge=1)
+        batch_size: int = Field(16, ge=1, description="answers read together")
         device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
         mean: float | None = Field(None, description="mean reward; by default as reward.json beside the weights says")
         std: float | None = Field(None, gt=0, description="standard deviation of rewards, likewise")

@@ -112,9 +112,9 @@ class RubricVotesJudge:
         id: Literal["rubric_votes"] = "rubric_votes"
         rubric: str = Field("judges/additive", min_length=1, description="name in prompts/, or path of a .j2 file")
         votes: int = Field(3, ge=1, description="answers sampled for each candidate")
-        temperature: float = Field(0.7, ge=0)
-        top_p: float = Field(0.9, gt=0, le=1)
-        max_tokens: int = Field(256, ge=1)
+        temperature: float = Field(0.7, ge=0, description="0 is greedy")
+        top_p: float = Field(0.9, gt=0, le=1, description="1 is off")
+        max_tokens: int = Field(256, ge=1, description="of a judgement")
         min_valid_votes: int = Field(2, ge=1, description="a candidate with fewer valid votes has no score")
 
         @model_validator(mode="after")

@@ -88,7 +88,9 @@ class BestOfBuilder:
 
     class Config(Settings):
         id: Literal["best_of"] = "best_of"
-        strategy: Literal["local", "global", "threshold"] = "local"
+        strategy: Literal["local", "global", "threshold"] = Field(
+            "local", description="the best of each prompt, the best share of all, or all above a threshold"
+        )
         keep: int = Field(1, ge=1, description="local: so many a prompt")
         share: float = Field(0.2, gt=0, le=1, description="global: this share of the round's scored answers")
         above: float = Field(0.7, ge=0, lt=1, description="threshold: on [0, 1], the round's lowest and highest score")

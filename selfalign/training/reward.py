@@ -32,7 +32,7 @@ class RewardSettings(Settings):
     batch_size: int = Field(16, ge=1, description="pairs an optimizer step")
     micro_batch_size: int = Field(4, ge=1, description="pairs a forward pass; must divide batch_size")
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_grad_norm: float = Field(1.0, ge=0, description="0 is off")
     max_length: int = Field(1024, ge=2, description="longer answers are cut at their end; prompts never are")
     margin: Literal["none", "pair"] = Field("none", description="pair: the reward difference must exceed pairs.margin")

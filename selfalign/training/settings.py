@@ -25,7 +25,7 @@ _NOT_MERGEABLE = (
 class LoraSettings(Settings):
     """A low-rank adapter: LoRA (arXiv 2106.09685), DoRA (2402.09353), PiSSA (2404.02948) or QLoRA (2305.14314)."""
 
-    r: int = Field(16, ge=1)
+    r: int = Field(16, ge=1, description="rank of the update")
     alpha: float | None = Field(None, gt=0, description="the update is scaled by alpha / r; null: 32, with pissa r")
     dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's input; must be 0 with pissa")
     targets: str | list[str] = Field("all-linear", description="module names; all-linear leaves lm_head out")
@@ -46,7 +46,9 @@ class LoraSettings(Settings):
 class QuantiseSettings(Settings):
     """Four-bit weights under a QLoRA adapter, by bitsandbytes (arXiv 2305.14314, section 3)."""
 
-    type: Literal["nf4", "fp4"] = "nf4"
+    type: Literal["nf4", "fp4"] = Field(
+        "nf4", description="the four-bit type; nf4 is made for normally distributed weights"
+    )
     double: bool = Field(True, description="quantise the scales, too: 0.37 bits a weight less")
 
 
@@ -75,18 +77,22 @@ REFERENCE = "M_t-1, the run's first weights, or {ema: 0.5}, an average of all mo
 class TrainingSettings(Settings):
     """How the optimiser runs. A step sees ``batch_size`` examples, ``micro_batch_size`` at a time."""
 
-    method: Literal["full", "lora", "dora", "pissa", "qlora", "prompt", "prefix"] = "full"
+    method: Literal["full", "lora", "dora", "pissa", "qlora", "prompt", "prefix"] = Field(
+        "full", description="all weights, or an adapter (docs/adapters.md); prompt and prefix are refused"
+    )
     lora: LoraSettings = Field(LoraSettings(), description="the adapter of the methods lora, dora, pissa and qlora")
     qlora: QuantiseSettings = Field(QuantiseSettings(), description="the weights below a qlora adapter")
-    learning_rate: float = Field(1e-6, ge=0)
+    learning_rate: float = Field(1e-6, ge=0, description="the highest, after warm-up")
     epochs: float = Field(1.0, gt=0, description="passes over the examples; 0.5 uses half of them")
     batch_size: int = Field(8, ge=1, description="examples an optimizer step")
     micro_batch_size: int = Field(4, ge=1, description="examples a forward pass; must divide batch_size")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = Field(0.1, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="how the learning rate falls after warm-up: to 0, or not at all"
+    )
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises from 0")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's, on all weights but biases and norms")
     max_grad_norm: float = Field(1.0, ge=0, description="0 is off")
-    optimizer: Literal["adamw_torch", "rmsprop"] = "adamw_torch"
+    optimizer: Literal["adamw_torch", "rmsprop"] = Field("adamw_torch", description="as transformers names them")
     max_length: int = Field(1024, ge=2, description="longer completions are cut at their end; prompts never are")
     save_every: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto",

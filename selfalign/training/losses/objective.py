@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selfalign.training.losses import pairwise
 from selfalign.training.losses.pairwise import PairBatch
-from selfalign.training.losses.pairwise_settings import LOSSES, PairLoss
-
-#: Name -> function; its keyword arguments are the fields of the settings of that name.
-FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {name: getattr(pairwise, name) for name in LOSSES}
+from selfalign.training.losses.pairwise_settings import PairLoss
 
 
 def pair_losses(losses: Sequence[PairLoss], batch: PairBatch) -> Tensor:
@@ -24,12 +20,17 @@ def pair_losses(losses: Sequence[PairLoss], batch: PairBatch) -> Tensor:
     Raises:
         ValueError: a loss reads what the batch does not have.
     """
-    return sum(loss.weight * FUNCTIONS[loss.id](batch, **_arguments(loss, batch)) for loss in losses)
+    return sum(loss.weight * _of_pairs(loss, batch) for loss in losses)
 
 
-def _arguments(loss: PairLoss, batch: PairBatch) -> dict[str, Any]:
+def _of_pairs(loss: PairLoss, batch: PairBatch) -> Tensor:
+    function: Callable[..., Tensor] = loss.function()
+    return function(batch, **_arguments(loss, function, batch))
+
+
+def _arguments(loss: PairLoss, function: Callable[..., Tensor], batch: PairBatch) -> dict[str, Any]:
     # By name, as a trainer's settings are its main loss's and have many more fields.
-    names = list(inspect.signature(FUNCTIONS[loss.id]).parameters)[1:]
+    names = list(inspect.signature(function).parameters)[1:]
     values = {name: getattr(loss, name) for name in names}
     if values.get("label_smoothing") == "pair":
         values["label_smoothing"] = batch.column("smoothing")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,16 @@ class PairLoss(Settings):
     id: str
     weight: float = Field(1.0, gt=0, description="this loss counts so many times, where there are others beside it")
     needs_reference: ClassVar[bool] = True
+
+    def function(self) -> Callable[..., Any]:
+        """The loss itself: takes a PairBatch and the hyperparameters by their names, gives one value a pair.
+
+        A loss of another package returns its own. torch is imported by the call.
+        """
+        from selfalign.training.losses import pairwise
+
+        found: Callable[..., Any] = getattr(pairwise, self.id)
+        return found
 
     def reads(self) -> frozenset[Column]:
         """Columns of the pairs that the loss reads."""
@@ -155,7 +165,7 @@ class SFT(PairLoss):
     needs_reference: ClassVar[bool] = False
 
 
-#: Name -> hyperparameters; the functions are in objective.FUNCTIONS.
+#: Name -> hyperparameters; the functions have the same names in pairwise.py.
 LOSSES: Mapping[str, type[PairLoss]] = {
     str(loss.model_fields["id"].default): loss
     for loss in (

@@ -27,9 +27,6 @@ R = TypeVar("R")
 #: Of each row, the summed log-probabilities of its sequences, in nats.
 LogProbs = Sequence[tuple[float, ...]]
 
-#: Examples that final figures are measured on.
-MEASURED = 64
-
 
 @dataclass(frozen=True)
 class Material(Generic[R]):

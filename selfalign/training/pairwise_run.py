@@ -29,13 +29,11 @@ from selfalign.training.losses.pairwise import PairBatch
 from selfalign.training.losses.pairwise_settings import PairLoss
 from selfalign.training.pairwise_trl import PairCollator, PairwiseTrainer
 from selfalign.training.policy import quiet
+from selfalign.training.settings import MEASURED
 from selfalign.types import PairExample, TrainingResult
 
 if TYPE_CHECKING:
     from selfalign.training.pairwise import PairSettings
-
-#: Pairs that the final figures are measured on.
-_MEASURED = 64
 
 
 @quiet()
@@ -48,7 +46,7 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     loop.check_space(config, job)
     parent_hash = hash_weights(job.parent)
     first = order[: config.micro_batch()]
-    measured = sorted(range(len(pairs)), key=lambda i: pairs[i].pair_id)[:_MEASURED]
+    measured = sorted(range(len(pairs)), key=lambda i: pairs[i].pair_id)[:MEASURED]
     reference_hash: str | None = None
     reference: list[float] | None = None
     if config.needs_reference:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +27,25 @@ class Settings(BaseModel):
     """Base of every config model: unknown keys are errors, values do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a field holds whose type does not say it: settings of ``model``, or of a plug-in of ``kind``."""
+
+    model: type[Settings] | None = None
+    kind: str = ""
+    default: str | None = None
+
+    def model_of(self, value: Any) -> Any:
+        """The model that ``value`` is validated by; None where it names no plug-in that there is."""
+        if self.model is not None:
+            return self.model
+        name = value.get("id", self.default) if isinstance(value, dict) else value
+        try:
+            return find(self.kind, name).load().Config if isinstance(name, str) else None
+        except ConfigError:
+            return None
 
 
 def plugin_config(kind: str, value: Any, *, lists: bool = False) -> Any:
@@ -69,7 +89,7 @@ def _plugin(
                 value = {**preset, **value}
         return plugin_config(kind, value, lists=lists)
 
-    return Annotated[Any, BeforeValidator(validate)]
+    return Annotated[Any, BeforeValidator(validate), _Form(kind=kind, default=default)]
 
 
 def _section(model: type[Settings]) -> Any:
@@ -80,7 +100,7 @@ def _section(model: type[Settings]) -> Any:
             return value
         return by_round(model.model_validate, value) if isinstance(value, dict) else model.model_validate(value)
 
-    return Annotated[Any, BeforeValidator(validate)]
+    return Annotated[Any, BeforeValidator(validate), _Form(model)]
 
 
 class PromptSettings(Settings):
@@ -310,9 +330,6 @@ class PolicySettings(Settings):
         return {round - back: share for back, share in enumerate(shares, start=1) if share and back < round}
 
 
-#: Sections without a plug-in whose settings may be lists by round.
-_BY_ROUND: Mapping[Any, type[Settings]] = {"policy": PolicySettings}
-
 #: Settings that change no row, so that they may differ between starts.
 NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
 
@@ -508,17 +525,29 @@ def _explain(problem: Any, data: Any) -> str:
 def _model_at(location: list[Any], data: Any) -> Any:
     """The model of what is at ``location``, following plug-in ids to their Config models; None where that is unknown."""
     model: Any = RunConfig
+    kind: Any = RunConfig  # the type of what is at the part before
     for part in location:
         data = _at(data, part)
         if isinstance(part, int):
-            field: Any = None
+            kind = next(iter(get_args(kind)), None)  # of list[...]
+            forms = [form for form in getattr(kind, "__metadata__", ()) if isinstance(form, _Form)]
         else:
             field = model.model_fields.get(part) if model else None
-        inner = _BY_ROUND.get(part) or (field.annotation if field is not None else None)
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            model = inner
-        elif isinstance(data, dict) and isinstance(data.get("id"), str):
-            model = _config_of(data["id"], location[0]) or model
+            kind = field.annotation if field else None
+            forms = [form for form in field.metadata if isinstance(form, _Form)] if field else []
+        # Of "WinRateSettings | None" the first.
+        named = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Settings)]
+        if forms:
+            model = forms[0].model_of(data)
+        else:
+            model = named[0] if named else None
+            # Members of a judge, for example, are judges, as only its own validator knows.
+            if (
+                isinstance(data, dict)
+                and isinstance(data.get("id"), str)
+                and "id" not in getattr(model, "model_fields", ())
+            ):
+                model = _config_of(data["id"]) or model
     return model
 
 
@@ -529,11 +558,8 @@ def _at(data: Any, part: Any) -> Any:
         return None
 
 
-def _config_of(name: str, section: Any) -> Any:
-    # A gate may be called as the figure that it looks at.
-    for kind in (
-        ("gate",) if section == "gates" else ("prompts", "engine", "judge", "resample", "pair", "train", "evaluate")
-    ):
+def _config_of(name: str) -> Any:
+    for kind in ("judge", "engine"):
         try:
             return find(kind, name).load().Config
         except ConfigError:

@@ -74,16 +74,17 @@ def scored_groups(context: RunContext, round: int) -> list[ScoredGroup]:
     return group(prompts, candidates, judgements, judge)
 
 
-def check_judge(context: RunContext, settings: Any) -> None:
-    """Build the judge of ``settings`` and every judge inside it, so that what is missing is found before any work.
+def check_judge(context: RunContext, settings: Any) -> Judge:
+    """The judge of ``settings``, built like every judge inside it, so that what is missing is found before any work.
 
     Raises:
         ConfigError: such as the key of a server. PromptFileError: a rubric cannot be used.
     """
-    for inner in judges_in(settings):
-        judge = without_model(context, 1, inner)
+    judges = [without_model(context, 1, part) for part in judges_in(settings)]
+    for judge in judges:
         if isinstance(judge, RemoteJudge):
             judge.check_access()
+    return judges[0]
 
 
 def needs_engine(context: RunContext, round: int) -> bool:

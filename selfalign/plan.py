@@ -31,7 +31,7 @@ from selfalign.work import StageWork, run_work
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
-_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.25, 0.5, 0.5
+_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.2, 0.4, 0.5
 #: And that training reaches where its attention and its casts do not gain what its products gain (AVX512-BF16 and AMX).
 _TRAIN_SHARES = {("cpu", "bfloat16"): 0.2}
 #: To start a stage's process and load the model.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed
@@ -99,7 +100,9 @@ def test_wrong_reference_log_probs_are_stopped_by_the_loss(tiny_model: Path, oth
 def make_trainer(parent: Path, folder: Path, examples: list[PairExample], reference: list[float], **values: Any) -> Any:
     config = DPOTrainer.Config(**{**QUICK, **values})
     with quiet():
-        return pairwise_run._trainer(config, job(folder, parent), examples, reference, range(len(examples)))
+        method, half = pairwise_run._Pairwise(config), len(examples)
+        rows = list(zip(reference[:half], reference[half:], strict=True))
+        return method.trainer(job(folder, parent), Dataset.from_dict(method.columns(examples, rows)))
 
 
 # -- the loss and what it does -------------------------------------------------------------------

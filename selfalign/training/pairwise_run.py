@@ -39,6 +39,10 @@ def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     return frame.train(_Pairwise(config), config, job)
 
 
+#: What pairs are of -> what the names of their figures begin with.
+_PREFIXES = {"answers": "", "judgements": "judgement_"}
+
+
 class _Pairwise:
     def __init__(self, config: PairSettings) -> None:
         self.config = config
@@ -48,7 +52,8 @@ class _Pairwise:
         pairs = fit_pairs(job.pairs, max_length)
         for term in self.config.losses():
             check_columns(pairs, term.id, term.reads())
-        measured = sorted(pairs, key=lambda p: p.pair_id)[:MEASURED]
+        by_id = sorted(pairs, key=lambda p: p.pair_id)
+        measured = [pair for kind in _PREFIXES for pair in [p for p in by_id if p.of == kind][:MEASURED]]
         rows = [pairs[i] for i in _order(self.config, pairs, job.seed)]
         return Material(rows, measured, len(pairs), together=_by_round(pairs))
 
@@ -86,9 +91,16 @@ class _Pairwise:
         self, rows: Sequence[PairExample], policy: LogProbs, parent: LogProbs, reference: LogProbs
     ) -> Mapping[str, float]:
         """Figures of PairTrainer's docstring; without a reference the parent is what training moves away from."""
-        before = both_sides(parent)
-        moved_from = both_sides(reference) if self.compares else before
-        return pair_figures(rows, both_sides(policy), moved_from, before, _beta(self.config))
+        found: dict[str, float] = {}
+        for kind, prefix in _PREFIXES.items():
+            own = [i for i, row in enumerate(rows) if row.of == kind]
+            after, before, moved_from = (
+                both_sides([values[i] for i in own])
+                for values in (policy, parent, reference if self.compares else parent)
+            )
+            figures = pair_figures([rows[i] for i in own], after, moved_from, before, _beta(self.config)) if own else {}
+            found |= {f"{prefix}{name}": value for name, value in figures.items()}
+        return found
 
 
 def _by_round(pairs: Sequence[PairExample]) -> list[list[TokenSequence]]:

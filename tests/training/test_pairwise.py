@@ -133,6 +133,18 @@ def test_figures_have_the_papers_signs() -> None:
     assert figures["reward_accuracy"] == figures["ranking_accuracy"] == figures["ranking_accuracy_parent"] == 1
 
 
+def test_pairs_of_judgements_are_measured_apart(tiny_model: Path, tmp_path: Path) -> None:
+    examples = pairs(8)
+    both = [replace(p, of="judgements") if i % 2 else p for i, p in enumerate(examples)]
+    metrics = train(tmp_path / "both", tiny_model, pairs=both).metrics
+    together = train(tmp_path / "alike", tiny_model, pairs=examples).metrics
+    for name in ("chosen_displacement", "rejected_displacement", "reward_margin", "reward_accuracy"):
+        apart = (metrics[name] + metrics[f"judgement_{name}"]) / 2
+        assert apart == pytest.approx(together[name], abs=1e-5), "four pairs each, of the same training"
+    assert metrics["chosen_displacement"] != metrics["judgement_chosen_displacement"]
+    assert not [name for name in together if name.startswith("judgement_")]
+
+
 def test_figures_tell_displacement_from_improvement() -> None:
     # a = -3, b = -10: the same loss as fixture F, and both answers have become less likely.
     example = PairExample("p", (1,), (1,), (1,), 1.0, 1.0)

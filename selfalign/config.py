@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,10 +31,18 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class PluginField:
-    """Marks a field whose settings are a plug-in's, for whoever reads the models (config_reference.py)."""
+    """Marks a field whose settings are those of a plug-in of ``kind``; without an id, of ``default``."""
 
     kind: str
     default: str | None
+
+    def model_of(self, value: Any) -> Any:
+        """The model that ``value`` is validated by; None where it names no plug-in that there is."""
+        name = value.get("id", self.default) if isinstance(value, dict) else value
+        try:
+            return find(self.kind, name).load().Config if isinstance(name, str) else None
+        except ConfigError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class SectionField:
     """Marks a field that holds a section of ``model`` behind a validator of its own."""
 
     model: type[Settings]
+
+    def model_of(self, value: Any) -> Any:
+        """The section's model."""
+        return self.model
 
 
 def plugin_config(kind: str, value: Any, *, lists: bool = False) -> Any:
@@ -343,9 +355,6 @@ class PolicySettings(Settings):
         return {round - back: share for back, share in enumerate(shares, start=1) if share and back < round}
 
 
-#: Sections without a plug-in whose settings may be lists by round.
-_BY_ROUND: Mapping[Any, type[Settings]] = {"policy": PolicySettings}
-
 #: Settings that change no row, so that they may differ between starts.
 NO_ROWS = frozenset({"name", "rounds", "workspace", "device", "execution", "keep"})
 
@@ -551,17 +560,29 @@ def _explain(problem: Any, data: Any) -> str:
 def _model_at(location: list[Any], data: Any) -> Any:
     """The model of what is at ``location``, following plug-in ids to their Config models; None where that is unknown."""
     model: Any = RunConfig
+    kind: Any = RunConfig  # the type of what is at the part before
     for part in location:
         data = _at(data, part)
         if isinstance(part, int):
-            field: Any = None
+            kind = next(iter(get_args(kind)), None)  # of list[...]
+            forms = [form for form in getattr(kind, "__metadata__", ()) if isinstance(form, PluginField | SectionField)]
         else:
             field = model.model_fields.get(part) if model else None
-        inner = _BY_ROUND.get(part) or (field.annotation if field is not None else None)
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            model = inner
-        elif isinstance(data, dict) and isinstance(data.get("id"), str):
-            model = _config_of(data["id"], location[0]) or model
+            kind = field.annotation if field else None
+            forms = [form for form in field.metadata if isinstance(form, PluginField | SectionField)] if field else []
+        # Of "WinRateSettings | None" the first.
+        named = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Settings)]
+        if forms:
+            model = forms[0].model_of(data)
+        else:
+            model = named[0] if named else None
+            # Members of a judge, for example, are judges, as only its own validator knows.
+            if (
+                isinstance(data, dict)
+                and isinstance(data.get("id"), str)
+                and "id" not in getattr(model, "model_fields", ())
+            ):
+                model = _config_of(data["id"]) or model
     return model
 
 
@@ -572,11 +593,8 @@ def _at(data: Any, part: Any) -> Any:
         return None
 
 
-def _config_of(name: str, section: Any) -> Any:
-    # A gate may be called as the figure that it looks at.
-    for kind in (
-        ("gate",) if section == "gates" else ("prompts", "engine", "judge", "resample", "pair", "train", "evaluate")
-    ):
+def _config_of(name: str) -> Any:
+    for kind in ("judge", "engine"):
         try:
             return find(kind, name).load().Config
         except ConfigError:

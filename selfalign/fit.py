@@ -24,6 +24,12 @@ def reads(pair: Any) -> frozenset[str]:
     return frozenset(builder.reads(pair)) if hasattr(builder, "reads") else frozenset({"scores"})
 
 
+def at_most(pair: Any, candidates: int) -> float:
+    """Rows that the builder of ``pair`` (its Config) makes of a prompt with so many candidates: see protocols.PairBuilder."""
+    builder = find("pair", pair.id).load()
+    return builder.at_most(pair, candidates) if hasattr(builder, "at_most") else 1
+
+
 def misfits(config: Any) -> Iterator[str]:
     """What of a RunConfig does not fit together, one line each with what to change."""
     for round in config.different_rounds():

@@ -1,15 +1,15 @@
 """What a run would do: rows, tokens, time and disk, before anything is started.
 
-Rows and tokens are those of selfalign.work. Times are estimates from this machine's measured matrix-product
-rate: 2 FLOP a parameter and token read, 6 trained (forward and backward). The shares below say how much of that rate
-the stages reach. A server's time, and that of a judge with a model of its own, is not in them.
+Rows and tokens are those of selfalign.work. Times are estimates from this machine's matrix-product rate, measured
+in the precision that a stage computes in: 2 FLOP a parameter and token read, 6 trained (forward and backward). The shares
+below say how much of that rate the stages reach. A training's optimizer steps come on top. A server's time, and that of a judge with a model of its own, is not in them.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from selfalign.preflight import Preflight, check, trainers
 from selfalign.progress import Silent
 from selfalign.rounds import STAGES
 from selfalign.space import free_bytes, shown
+from selfalign.speed import matrix_rate, optimizer_rate
 from selfalign.stages.context import RunContext
 from selfalign.stages.engine import concrete, own_engine, served
 from selfalign.store.store import Store
@@ -30,7 +31,9 @@ from selfalign.work import StageWork, run_work
 from selfalign.workspace import Workspace
 
 #: Share of the measured matrix-product rate that the stages reach (measured on 2 cores, float32).
-_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.25, 0.5, 0.5
+_DECODE_SHARE, _READ_SHARE, _TRAIN_SHARE = 0.2, 0.4, 0.5
+#: And that training reaches where its attention and its casts do not gain what its products gain (AVX512-BF16 and AMX).
+_TRAIN_SHARES = {("cpu", "bfloat16"): 0.2}
 #: To start a stage's process and load the model.
 _PROCESS_SECONDS = 8.0
 
@@ -44,7 +47,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     workspace = Workspace(config.workspace_path())
     context = RunContext(config, workspace, Store(workspace.store_path), Silent())
     found = check(context)
-    rate = _flops()
+    speed = _Speed(config, found.model.parameters)
     work = run_work(context, found)
     lines = needs(context, found)
     return {
@@ -65,10 +68,10 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         "rounds": config.rounds,
         "policy": round_table(config),
         "method": " or ".join(dict.fromkeys(trainer.method for trainer in trainers(config))) or None,
-        "stages": _together((like.rounds, _stage_row(stage, found, rate)) for like in work for stage in like.stages),
+        "stages": _together((like.rounds, _stage_row(stage, speed)) for like in work for stage in like.stages),
         "judges": _together((like.rounds, row) for like in work for stage in like.stages for row in _judge_rows(stage)),
-        "gflops": rate / 1e9,
-        "seconds": sum(len(like.rounds) * _seconds(stage, found, rate) for like in work for stage in like.stages),
+        "gflops": speed.flops / 1e9,
+        "seconds": sum(len(like.rounds) * speed.seconds(stage) for like in work for stage in like.stages),
         "bytes": sum(line.peak for line in lines),
         "training_memory": _training_memory(config, found),
         "disk": [_disk_row(line) for line in lines],
@@ -145,9 +148,13 @@ def _disk_row(line: Need) -> dict[str, Any]:
     }
 
 
-def _stage_row(work: StageWork, found: Preflight, rate: float) -> dict[str, Any]:
-    seconds = round(_seconds(work, found, rate))
-    return {"stage": work.stage, "rows": work.rows, "tokens": work.tokens, "seconds": seconds}
+def _stage_row(work: StageWork, speed: _Speed) -> dict[str, Any]:
+    return {
+        "stage": work.stage,
+        "rows": work.rows,
+        "tokens": speed.tokens(work),
+        "seconds": round(speed.seconds(work)),
+    }
 
 
 def _judge_rows(work: StageWork) -> list[dict[str, Any]]:
@@ -180,29 +187,45 @@ def spoken(rounds: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _seconds(work: StageWork, found: Preflight, rate: float) -> float:
-    # 2 FLOP a parameter and token sampled or read, 6 a token trained.
-    flop = 2 * work.sampled / _DECODE_SHARE + 2 * work.read / _READ_SHARE + 6 * work.trained / _TRAIN_SHARE
-    return _PROCESS_SECONDS * work.loads + flop * found.model.parameters / rate
+class _Speed:
+    """Seconds of a stage on this machine; what it needs to know is measured when it is first asked for."""
 
+    def __init__(self, config: RunConfig, parameters: int) -> None:
+        from selfalign.engines.loading import choose_device, choose_dtype, read_cpu_flags
 
-def _flops() -> float:
-    """Matrix-product rate in FLOP/s, float32 on CPU or bfloat16 on a GPU; measured in well under a second."""
-    import torch
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.dtype, self.device, parameters, read_cpu_flags())
+        self._parameters = parameters
+        self._matrix_rate = cache(partial(matrix_rate, self.device))
+        self._optimizer_rate = cache(partial(optimizer_rate, self.device))
 
-    cuda = torch.cuda.is_available()
-    size, repeats = (8192, 20) if cuda else (1024, 10)
-    kind = {"device": "cuda", "dtype": torch.bfloat16} if cuda else {"device": "cpu", "dtype": torch.float32}
-    left, right = torch.randn(size, size, **kind), torch.randn(size, size, **kind)
-    left @ right
+    @property
+    def flops(self) -> float:
+        """FLOP/s of matrix products as the engine computes them."""
+        return self._matrix_rate(self.dtype)
 
-    def synchronise() -> None:
-        if cuda:
-            torch.cuda.synchronize()
+    def tokens(self, work: StageWork) -> int:
+        """Tokens that the stage samples, reads and trains, as they are laid out on this device."""
+        return work.sampled + work.read + self._trained(work)
 
-    synchronise()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        left @ right
-    synchronise()
-    return float(repeats * 2 * size**3 / (time.perf_counter() - started))
+    def seconds(self, work: StageWork) -> float:
+        # 2 FLOP a parameter and token sampled or read, 6 a token trained.
+        dtype = self.dtype if work.precision is None else self._training_dtype(work.precision)
+        train_share = _TRAIN_SHARES.get((self.device, dtype), _TRAIN_SHARE)
+        read_share = _READ_SHARE if work.precision is None else train_share
+        flop = 2 * work.sampled / _DECODE_SHARE + 2 * work.read / read_share + 6 * self._trained(work) / train_share
+        seconds = _PROCESS_SECONDS * work.loads
+        if flop:
+            seconds += flop * self._parameters / self._matrix_rate(dtype)
+        if work.updates:
+            seconds += work.updates / self._optimizer_rate()
+        return seconds
+
+    def _trained(self, work: StageWork) -> int:
+        return work.packed if self.device == "cpu" else work.trained
+
+    def _training_dtype(self, precision: str) -> str:
+        """As training's own settings have it: auto is bfloat16 on a GPU, float32 on a CPU."""
+        if precision == "auto":
+            return "float32" if self.device == "cpu" else "bfloat16"
+        return precision

@@ -24,7 +24,7 @@ from selfalign.stages.conversations import contrasted, load_contrast, messages_f
 from selfalign.stages.demonstrations import answer_ids, with_answer
 from selfalign.stages.engine import check_engine
 from selfalign.stages.engine import window as engine_window
-from selfalign.stages.judge import build_judge, check_judge
+from selfalign.stages.judge import check_judge
 from selfalign.stages.lessons import teach_items, teachable
 from selfalign.stages.prompts import load_held_out, load_training, refuse_overlap
 from selfalign.templates import Template
@@ -73,11 +73,13 @@ def check(context: RunContext) -> Preflight:
         find("resample", config.resample.id).load()(config.resample)
     for builder in builders:
         find("pair", builder.id).load()(builder)
-    for judge in _judges(config):
-        check_judge(context, judge)
     if config.judge is not None:
+        judge = check_judge(context, config.judge)
         for builder in builders:
-            _refuse_unreachable(builder, build_judge(context, 1))
+            _refuse_unreachable(builder, judge)
+    for measuring in (config.evaluate.win_rate, config.evaluate.drift):
+        if measuring is not None:
+            check_judge(context, measuring.judge)
     contrast = config.generate.contrast and load_contrast(context.templates(), config.generate.contrast.model_dump())
     if config.teach.rounds:
         teachable(context, 1)
@@ -116,12 +118,6 @@ def check(context: RunContext) -> Preflight:
         path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]),
         float(known["characters_a_token"]), int(known["extra_tokens"]),
     )  # fmt: skip
-
-
-def _judges(config: RunConfig) -> list[Any]:
-    """The Configs of all judges that rounds ask."""
-    measuring = (config.evaluate.win_rate, config.evaluate.drift)
-    return [*([config.judge] if config.judge is not None else []), *(s.judge for s in measuring if s)]
 
 
 def _of_rounds(config: RunConfig, settings: Any) -> list[Any]:

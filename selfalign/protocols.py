@@ -192,6 +192,8 @@ class PairBuilder(Protocol):
 
     - static ``reads(config)``: of "scores" (a judge's), "demonstrations" (candidates that are the prompts' own answers)
       and "contrast" (candidates of both sides) those that it cannot do without; {"scores"} where there is none.
+    - static ``at_most(config, candidates)``: rows that a prompt with so many candidates gives at most, on average where a
+      round's candidates are taken together; 1 where there is none. For plans.
     - static ``thresholds(config)``: by name of the setting, scores that it holds candidates against, or None.
     - ``only_desirable``: of the labels it makes, all are wanted.
     """

@@ -139,9 +139,10 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
     Raises:
         GateStopped: a rule over the round's figures ends the run; where it rolls the round back, that is done.
     """
-    if _frozen(context, round):
-        return None
-    identity = fingerprint(context, round, name)
+    with context.store.read():  # opened once for all that the fingerprint asks
+        if _frozen(context, round):
+            return None
+        identity = fingerprint(context, round, name)
 
     def body() -> StageOutcome:
         if name in ("generate", "answer"):

@@ -482,7 +482,7 @@ class PairExample:
 
     The scores are those of the :class:`Pair`; losses with a target of their own (SPPO) read them. ``smoothing`` is the
     chance that the label is wrong, where somebody measured it. ``round`` made the pair: pairs of one round are given to
-    a frozen model together.
+    a frozen model together. Pairs of answers and of judgements are trained on alike, and measured apart.
     """
 
     pair_id: str
@@ -495,6 +495,7 @@ class PairExample:
     rejected_score: float = 0.0
     smoothing: float | None = None
     round: int = 0
+    of: Literal["answers", "judgements"] = "answers"
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,21 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from selfalign.engines.counting import CountingEngine
+from selfalign import filler, training_work
 from selfalign.evaluation.plain_text import load_paragraphs
+from selfalign.filler import MEAN_ANSWER_SHARE
 from selfalign.gold.items import as_judge_items
-from selfalign.identity import derive_seed
+from selfalign.judges.meta_judge import n_questions
 from selfalign.judges.nested import judges_in, parts
 from selfalign.preflight import Preflight
 from selfalign.protocols import JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.rounds import stages_of
-from selfalign.sources.draw import draw
-from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, lessons, meta_judge, replay
+from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, meta_judge
 from selfalign.stages.context import RunContext
-from selfalign.stages.engine import concrete, own_engine
 from selfalign.stages.judge import judge_settings, needs_model
-from selfalign.types import Candidate, JudgeItem, Lesson, Prompt, ScoredCandidate, ScoredGroup
+from selfalign.types import JudgeItem
 
-#: Answers are shorter than max_tokens; used where nothing is known yet.
-MEAN_ANSWER_SHARE = 0.7
 #: Candidates that a judge is tried on; the rest is in proportion.
 _SAMPLE = 48
 
@@ -54,13 +51,19 @@ class JudgeWork:
 
 @dataclass(frozen=True)
 class StageWork:
-    """What a stage does in one round. ``loads``: processes that load the model. ``trained``: tokens times epochs."""
+    """What a stage does in one round. ``loads``: processes that load the model.
+
+    ``trained``, ``packed`` and ``updates`` are those of training_work.Training; ``precision`` is the trainer's setting.
+    """
 
     stage: str
     rows: int
     sampled: int = 0
     read: int = 0
     trained: int = 0
+    packed: int = 0
+    updates: int = 0
+    precision: str | None = None
     loads: int = 0
     judges: tuple[JudgeWork, ...] = ()
 
@@ -103,7 +106,7 @@ def round_work(context: RunContext, found: Preflight, round: int) -> list[StageW
 
 
 def _prompts(context: RunContext, found: Preflight, round: int) -> StageWork:
-    return StageWork("prompts", len(_drawn(context, found, round)))
+    return StageWork("prompts", len(filler.drawn(context, found, round)))
 
 
 def _generate(context: RunContext, found: Preflight, round: int) -> StageWork:
@@ -115,75 +118,56 @@ def _answer(context: RunContext, found: Preflight, round: int) -> StageWork:
 
 
 def _sampling(context: RunContext, found: Preflight, sampling: generate.Sampling) -> StageWork:
-    rows = len(_drawn(context, found, sampling.prompt_round)) * sampling.samples
-    return StageWork(sampling.stage, rows, sampled=_int(rows * _mean_tokens(sampling)), loads=1)
+    rows = len(filler.drawn(context, found, sampling.prompt_round)) * sampling.samples
+    return StageWork(sampling.stage, rows, sampled=_int(rows * filler.mean_tokens(sampling)), loads=1)
 
 
 def _judge(context: RunContext, found: Preflight, round: int) -> StageWork:
     settings = judge_settings(context, round)
-    groups = _filled(context, found, generate.training_candidates(context, round))
+    groups = filler.filled(context, found, generate.training_candidates(context, round))
     judges = judging(context, found, settings, groups)
     return _judged("judge", judges, loads=int(needs_model(settings)))
 
 
 def _resample(context: RunContext, found: Preflight, round: int) -> StageWork:
-    return StageWork("resample", len(_drawn(context, found, round)) * context.config.generate.candidates)
+    return StageWork("resample", len(filler.drawn(context, found, round)) * context.config.generate.candidates)
 
 
 def _pair(context: RunContext, found: Preflight, round: int) -> StageWork:
-    return StageWork("pair", len(_drawn(context, found, round)) * _made(context, round)[0])
-
-
-def _made(context: RunContext, round: int) -> tuple[int, int]:
-    """(rows that a prompt gives at most, answers in a row) of what the round's builder makes."""
-    config, settings = context.config, context.config.builder(round)
-    going_on = min(config.generate.candidates, getattr(config.resample, "accept", config.generate.candidates))
-    makes = getattr(find("pair", settings.id).load(), "makes", "pairs")
-    at_most = getattr(settings, "at_most", None)
-    rows = going_on if makes == "labels" else at_most(going_on) if at_most else 1
-    return rows, {"pairs": 2, "labels": 1, "rankings": going_on}.get(makes, 1)
+    return StageWork(
+        "pair", _int(len(filler.drawn(context, found, round)) * training_work.rows_a_prompt(context, round))
+    )
 
 
 def _meta_judge(context: RunContext, found: Preflight, round: int) -> StageWork:
     """Every two judgements of a candidate in both orders; at most, as judgements without a score take no part."""
-    settings, candidates = context.config.meta, len(_drawn(context, found, round)) * context.config.generate.candidates
+    settings, candidates = (
+        context.config.meta,
+        len(filler.drawn(context, found, round)) * context.config.generate.candidates,
+    )
     written = [judge.written for judge in meta_judge.writing_judges(context, round)]
-    comparisons = min(candidates, settings.candidates) * sum(n * (n - 1) for n in written)
+    comparisons = min(candidates, settings.candidates) * sum(map(n_questions, written))
     text = settings.max_tokens * MEAN_ANSWER_SHARE
-    shown = found.mean_prompt_tokens + _mean_tokens(generate.training_candidates(context, round)) + 2 * text
+    shown = found.mean_prompt_tokens + filler.mean_tokens(generate.training_candidates(context, round)) + 2 * text
     sampled = comparisons * text if settings.mode == "text" else 0
     return StageWork("meta_judge", comparisons, sampled=_int(sampled), read=_int(comparisons * shown), loads=1)
 
 
 def _lessons(context: RunContext, found: Preflight, round: int) -> StageWork:
-    rows, _ = _taught(context, found, round)
-    return StageWork("lessons", rows)
+    return StageWork("lessons", training_work.training(context, found, round).rows)
 
 
 def _train(context: RunContext, found: Preflight, round: int) -> StageWork:
-    settings = context.config.trainer(round)
-    alone = find("train", settings.id).load().needs == "completions"
-    tokens: float
-    if context.config.teaches(round):
-        rows, tokens = _taught(context, found, round)
-    else:
-        # As many prompts are drawn for every round.
-        prompts = min(context.config.prompts.per_round, len({prompt.prompt_id for prompt in found.training}))
-        taken = {round: 1.0, **replay.shares(context, round)}
-        a_prompt = {made: _made(context, made)[0] for made in taken if not context.config.teaches(made)}
-        rows, answers = sum(_int(taken[made] * prompts * n) for made, n in a_prompt.items()), _made(context, round)[1]
-        answer = _mean_tokens(generate.training_candidates(context, round))
-        tokens = rows * (1 if alone else answers) * (found.mean_prompt_tokens + answer)
-    # What is compared is read once more by the reference, and once by M_t for the figures.
-    read = 0 if alone else 2 * tokens
+    done = training_work.training(context, found, round)
     return StageWork(
-        "train", rows, read=_int(read), trained=_int(tokens * getattr(settings, "epochs", 1.0)), loads=1
+        "train", done.rows, read=done.read, trained=done.trained, packed=done.packed, updates=done.updates, loads=1,
+        precision=getattr(context.config.trainer(round), "precision", None),
     )  # fmt: skip
 
 
 def _log_ratio(context: RunContext, found: Preflight, round: int) -> StageWork:
     sampling = generate.held_out_answers(context, round)
-    read = len(found.held_out) * sampling.samples * (found.mean_prompt_tokens + _mean_tokens(sampling))
+    read = len(found.held_out) * sampling.samples * (found.mean_prompt_tokens + filler.mean_tokens(sampling))
     return StageWork("log_ratio", 1, read=_int(read), loads=1)
 
 
@@ -192,9 +176,9 @@ def _compare(context: RunContext, found: Preflight, round: int) -> StageWork:
     assert settings is not None, "rounds.py leaves this stage out without settings"
     prompts = held_out_judge.draw(found.held_out, settings.prompts, context.config.seed, "compare")
     sampling = generate.held_out_answers(context, round)
-    engine = _engine(context, found)
+    engine = filler.engine(context, found)
     duels = [
-        _candidates(engine, prompt, 2, _mean_tokens(sampling))
+        filler.candidates(engine, prompt, 2, filler.mean_tokens(sampling))
         for prompt in prompts
         for _ in range(sampling.samples * len(_opponents(context, round)))
     ]
@@ -212,12 +196,12 @@ def _drift(context: RunContext, found: Preflight, round: int) -> StageWork:
     assert settings is not None, "rounds.py leaves this stage out without settings"
     prompts = held_out_judge.draw(found.held_out, settings.prompts, context.config.seed, "drift")
     sampling = generate.held_out_answers(context, round)
-    engine = _engine(context, found)
+    engine = filler.engine(context, found)
     # Answers of M_0 and of M_t, one by one.
     answers = [
         [answer]
         for prompt in prompts
-        for answer in _candidates(engine, prompt, 2 * sampling.samples, _mean_tokens(sampling))
+        for answer in filler.candidates(engine, prompt, 2 * sampling.samples, filler.mean_tokens(sampling))
     ]
     # By M_0's judge and by M_t's, which are one where the judge has no model.
     times = 2 if needs_model(settings.judge) else 1
@@ -226,7 +210,7 @@ def _drift(context: RunContext, found: Preflight, round: int) -> StageWork:
 
 
 def _capability(context: RunContext, found: Preflight, round: int) -> StageWork:
-    engine = _engine(context, found)
+    engine = filler.engine(context, found)
     texts = [engine.encode_text(p.text)[: engine.context_length] for p in load_paragraphs(capability.texts_path())]
     return StageWork("capability", 1 + (round > 0), read=sum(map(len, texts)), loads=1)
 
@@ -273,7 +257,7 @@ def judging(
 def _one_judge(
     context: RunContext, found: Preflight, settings: Any, sample: Sequence[JudgeItem], scale: float, total: int
 ) -> JudgeWork:
-    engine = _engine(context, found)
+    engine = filler.engine(context, found)
     judge = find("judge", settings.id).load()(
         settings, JudgeContext(engine, context.config.seed, 1, context.templates())
     )
@@ -313,88 +297,6 @@ def _sample(groups: Sequence[Sequence[JudgeItem]]) -> list[JudgeItem]:
     wanted = max(1, _SAMPLE * len(groups) // max(1, sum(map(len, groups))))
     step = max(1, len(groups) // wanted)
     return [item for group in islice(groups, 0, None, step) for item in group]
-
-
-# -- what is taught ---------------------------------------------------------------------------------------
-
-
-def _taught(context: RunContext, found: Preflight, round: int) -> tuple[int, int]:
-    """(lessons, their tokens) of a round that teaches."""
-    settings, seed, engine = context.config.teach, context.config.seed, _engine(context, found)
-    judge = lessons.teachable(context, round)
-    gold = lessons.teach_items(context)
-    known = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
-    if settings.verified:
-        half_good = [
-            ScoredGroup(group[0].prompt, tuple(
-                ScoredCandidate(item.candidate, float(number % 2), 1, {"ok": 1}) for number, item in enumerate(group)
-            ), judge.name)
-            for group in _filled(context, found, generate.training_candidates(context, round))
-            if group[0].prompt.instruction_id_list
-        ]  # fmt: skip
-        pairs = lessons.verified_pairs(half_good, derive_seed(seed, round, "verified_pairs"))
-        known["verified"] = pairs[: settings.verified_pairs]
-
-    def tokens(made: Sequence[Lesson]) -> int:
-        return sum(
-            len(engine.encode_prompt(json.loads(one.messages), one.answer_prefix)) + len(engine.encode_text(one.answer))
-            for one in made
-        )
-
-    rows, size = 0.0, 0.0
-    for source, pairs in known.items():
-        tried = pairs[:: max(1, len(pairs) // _SAMPLE)]
-        made = lessons.verdicts(judge, {source: tried}, round)
-        rows += len(made) * len(pairs) / max(1, len(tried))
-        size += tokens(made) * len(pairs) / max(1, len(tried))
-    count = lessons.wanted(_int(rows), settings.instruction_share)
-    instructions = lessons.instruction_lessons(gold, count, round, context.config.generate.system_prompt, seed)
-    return _int(rows) + len(instructions), _int(size) + tokens(instructions)
-
-
-# -- filler -----------------------------------------------------------------------------------------------
-
-
-def _engine(context: RunContext, found: Preflight) -> CountingEngine:
-    _, settings = concrete(own_engine(context.config.generate.engine), context.config, found.model.parameters)
-    limits = {name: getattr(settings, name) for name in ("max_rows", "token_budget") if hasattr(settings, name)}
-    return CountingEngine(
-        found.model.context_length, found.characters_a_token, found.extra_tokens, MEAN_ANSWER_SHARE, **limits
-    )
-
-
-def _drawn(context: RunContext, found: Preflight, round: int) -> Sequence[Prompt]:
-    """The prompts of ``round``; held-out ones are those of round 0."""
-    if round == 0:
-        return found.held_out
-    return draw(found.training, context.config.prompts.per_round, round, context.config.seed)
-
-
-def _mean_tokens(sampling: generate.Sampling) -> float:
-    return sampling.params.max_tokens * MEAN_ANSWER_SHARE
-
-
-def _filled(context: RunContext, found: Preflight, sampling: generate.Sampling) -> list[list[JudgeItem]]:
-    engine = _engine(context, found)
-    return [
-        _candidates(engine, prompt, sampling.samples, _mean_tokens(sampling))
-        for prompt in _drawn(context, found, sampling.prompt_round)
-    ]
-
-
-def _candidates(engine: CountingEngine, prompt: Prompt, number: int, tokens: float) -> list[JudgeItem]:
-    """Candidates of a prompt as long as answers are expected to be, each with a text of its own."""
-    size = max(1, round(tokens))
-    return [
-        JudgeItem(
-            prompt,
-            Candidate(
-                f"{prompt.prompt_id}-{i}", prompt.prompt_id, prompt.round, prompt.split, i, "", engine.name, 0.0, 1.0, 0,
-                size, i, engine.filler(size, i), (), size, 0, "stop", None, 0.0,
-            ),
-        )
-        for i in range(number)
-    ]  # fmt: skip
 
 
 def _int(value: float) -> int:

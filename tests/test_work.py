@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def test_rows_of_a_round(folder: Path, found: Preflight) -> None:
     }  # fmt: skip
     assert stages(folder, found, 1, **ALL)["compare"].rows == 12, "the model before round 1's is M_0"
     assert work["generate"].sampled == 24 * 28
-    assert work["train"].trained == 6 * 2 * (40 + 28)
+    # Two sides of 12 tokens of prompt (10 of them the chat template's) and 28 of answer.
+    assert work["train"].trained == 6 * 2 * (12 + 28)
+    assert work["train"].read == 3 * work["train"].trained, "by the reference, by the parent and by M_2"
     assert {name: stage.loads for name, stage in work.items() if stage.loads != 1} == {
         "prompts": 0, "pair": 0, "evaluate": 0, "gate": 0, "drift": 2,
     }  # fmt: skip
@@ -108,7 +111,7 @@ def test_rows_of_earlier_rounds_are_trained_on_as_well(folder: Path, found: Pref
     rows = {r: next(s for s in like.stages if s.stage == "train") for like in work for r in like.rounds if r}
     # 6 pairs of its own; half of the round before, a quarter of the one before that. Lessons are not taken again.
     assert [rows[round].rows for round in (2, 3, 4, 5)] == [6, 9, 11, 11]
-    assert rows[4].trained == 11 * 2 * (40 + 28)
+    assert rows[4].trained == 11 * 2 * (12 + 28)
     assert [like.rounds for like in work] == [(0,), (1,), (2,), (3,), (4, 5)]
 
 
@@ -116,8 +119,45 @@ def test_rounds_that_train_otherwise_are_told_apart(folder: Path, found: Preflig
     config = settings(train={"id": "dpo", "epochs": [3, 1, 3]})
     work = run_work(context(folder, config), found)
     assert [like.rounds for like in work] == [(0,), (1, 3, 4), (2,)]
-    trained = [next(s.trained for s in like.stages if s.stage == "train") for like in work[1:]]
-    assert trained == [3 * trained[1], trained[1]]
+    three, one = (next(s for s in like.stages if s.stage == "train") for like in work[1:])
+    assert (three.trained, three.packed, three.read) == (3 * one.trained, 3 * one.packed, one.read)
+    assert three.updates == math.ceil(18 / 8) * found.model.parameters == 3 * one.updates
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "answers", "read"),
+    [
+        # Of 4 candidates the best one, alone; figures are of all 6 rows, by the parent and by M_t.
+        ({"pair": "best_of", "train": "sft"}, 6, 1, 2),
+        ({"pair": {"id": "best_of", "strategy": "global", "share": 0.5}, "train": "sft"}, 12, 1, 2),
+        ({"pair": "all_pairs"}, 36, 2, 3),
+        ({"pair": {"id": "all_pairs", "per_prompt": 2}, "train": "simpo"}, 12, 2, 2),
+        # Every candidate is wanted or not; each row has a completion for z0, read in every epoch and by the reference.
+        ({"pair": "threshold_labels", "train": {"id": "kto", "epochs": 2}}, 24, 1, 2 + 2 + 2),
+        ({"pair": "ranking", "train": "rrhf"}, 6, 4, 2),
+        ({"pair": "first_round", "generate": {"candidates": 5, "max_tokens": 40}}, 12, 2, 3),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_what_builders_make_is_trained_on(
+    folder: Path, found: Preflight, values: dict[str, Any], rows: int, answers: int, read: int
+) -> None:
+    work = stages(folder, found, 1, **values)
+    train, alone = work["train"], rows * answers * (12 + 28)
+    assert work["pair"].rows == train.rows == rows
+    assert train.trained == alone * context(folder, settings(**values)).config.trainer(1).epochs
+    assert train.read == pytest.approx(alone * read)
+    assert train.packed <= train.trained
+    off = {**settings(**values).trainer(1).model_dump(exclude={"packing"}, exclude_unset=True), "packing": "off"}
+    assert stages(folder, found, 1, **{**values, "train": off})["train"].packed == train.trained
+
+
+def test_pairs_of_judgements_are_trained_on_as_well(folder: Path, found: Preflight) -> None:
+    votes = {"judge": {"id": "rubric_votes", "votes": 3}, "calibrate": {"enabled": "never"}}
+    alone = stages(folder, found, 1, **votes)["train"]
+    both = stages(folder, found, 1, **votes, meta={"enabled": True, "max_share": 0.4})["train"]
+    assert both.rows == alone.rows + 4, "of 10 pairs, 4 are of judgements"
+    assert both.trained > alone.trained + 4 * 2 * 150
 
 
 def test_a_round_that_teaches(folder: Path, found: Preflight) -> None:
@@ -133,7 +173,9 @@ def test_a_round_that_teaches(folder: Path, found: Preflight) -> None:
     verdicts = 2 * len(gold) + 2 * (4 // 2) * with_rule
     instructions = min(wanted(verdicts, 0.25), len({item.prompt for item in gold}))
     assert work["lessons"].rows == work["train"].rows == verdicts + instructions
-    assert work["train"].trained > 0 and work["train"].read == 0
+    train = work["train"]
+    assert 0 < train.packed < train.trained / 2, "verdicts share the rubric"
+    assert train.read < 2 * train.trained and train.precision == "auto"
 
 
 JUDGES: list[tuple[dict[str, Any], list[JudgeWork]]] = [

@@ -16,6 +16,7 @@ from pathlib import Path
 from selfalign.disk import references, retention
 from selfalign.disk.policy import Held, decide
 from selfalign.errors import BadInput, StoreError
+from selfalign.filler import MEAN_ANSWER_SHARE
 from selfalign.preflight import Preflight
 from selfalign.space import folder_bytes, free_bytes, nearest_existing, shown
 from selfalign.stages.context import RunContext
@@ -24,7 +25,7 @@ from selfalign.training.bitdelta import is_signed
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import Shapes, adapter_weights
 from selfalign.training.sizes import shapes as stored_shapes
-from selfalign.work import MEAN_ANSWER_SHARE, StageWork, run_work
+from selfalign.work import StageWork, run_work
 
 #: An empty store, its blocks of 256 kB and more a column, once a round's rows are in.
 _STORE_BYTES = 7 << 20

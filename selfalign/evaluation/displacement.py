@@ -15,9 +15,11 @@ from selfalign.types import Evaluation
 _FIGURES = (
     "chosen_displacement", "rejected_displacement", "desirable_displacement", "undesirable_displacement",
     "reward_margin", "reward_accuracy", "ranking_accuracy", "kl_estimate", "rank_accuracy", "best_logp_change",
-    "rest_logp_change", "train_loss", "guard_loss",
+    "rest_logp_change", "train_loss", "guard_loss", "judgement_chosen_displacement",
+    "judgement_rejected_displacement", "judgement_reward_margin", "judgement_reward_accuracy",
+    "judgement_ranking_accuracy",
 )  # fmt: skip
-_SHARES = ("reward_accuracy", "ranking_accuracy")
+_SHARES = ("reward_accuracy", "ranking_accuracy", "judgement_reward_accuracy", "judgement_ranking_accuracy")
 
 
 class Displacement:

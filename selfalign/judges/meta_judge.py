@@ -6,6 +6,7 @@ logits it costs one forward pass, and a small model always gives one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -176,6 +177,11 @@ def questions(candidates: Sequence[JudgedCandidate]) -> list[Question]:
         for candidate in candidates
         for first, second in permutations(candidate.judgements, 2)
     ]
+
+
+def n_questions(judgements: int) -> int:
+    """How many :func:`questions` there are of a candidate with so many comparable judgements."""
+    return math.perm(judgements, 2)
 
 
 def load_prompt(templates: Templates, settings: MetaSettings) -> Template:

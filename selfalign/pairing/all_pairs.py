@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -46,6 +47,12 @@ class AllPairsBuilder:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        found = math.comb(candidates, 2)
+        return found if config.per_prompt is None else min(found, config.per_prompt)
+
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder; reasons as those of max_min, for the best candidate against the worst."""
         pairing = build_pairs(data, self, lambda group: self._pick(group, data.seed), strength=self.config.strength)
@@ -82,6 +89,11 @@ class SlicRankBuilder:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return math.comb(min(candidates, config.samples), 2)
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder; reasons as those of max_min, for the best candidate against the worst."""

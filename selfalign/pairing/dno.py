@@ -6,6 +6,7 @@ is here a prompt's demonstration; without one the student's samples are filtered
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -51,6 +52,11 @@ class DnoBuilder:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return math.comb(candidates, 2)
 
     @staticmethod
     def thresholds(config: Config) -> Mapping[str, float | None]:

@@ -21,12 +21,13 @@ class FirstRoundBuilder:
     class Config(MatchSettings):
         id: Literal["first_round"] = "first_round"
 
-        def at_most(self, candidates: int) -> int:
-            """Pairs of a prompt with so many candidates."""
-            return candidates // 2
-
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return candidates // 2
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder."""

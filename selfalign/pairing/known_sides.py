@@ -40,6 +40,11 @@ class SpinBuilder:
         self.config = config
 
     @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return min(config.samples, max(0, candidates - 1))  # one of them is the demonstration
+
+    @staticmethod
     def reads(config: Config) -> frozenset[str]:
         """See protocols.PairBuilder."""
         return frozenset({"demonstrations"})
@@ -84,6 +89,11 @@ class RlcdBuilder:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return candidates // 2
 
     @staticmethod
     def reads(config: Config) -> frozenset[str]:

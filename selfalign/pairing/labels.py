@@ -53,6 +53,11 @@ class ThresholdLabelsBuilder:
         self.config = config
 
     @staticmethod
+    def at_most(config: Config, candidates: int) -> float:
+        """See protocols.PairBuilder."""
+        return candidates if config.by == "score" else (config.desirable + config.undesirable) * candidates
+
+    @staticmethod
     def thresholds(config: Config) -> Mapping[str, float | None]:
         """See protocols.PairBuilder."""
         return {"desirable": config.desirable, "undesirable": config.undesirable} if config.by == "score" else {}
@@ -98,6 +103,13 @@ class BestOfBuilder:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> float:
+        """See protocols.PairBuilder."""
+        if config.strategy == "local":
+            return min(config.keep, candidates)
+        return config.share * candidates if config.strategy == "global" else candidates
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder."""

@@ -22,12 +22,13 @@ class TournamentBuilder:
     class Config(MatchSettings):
         id: Literal["tournament"] = "tournament"
 
-        def at_most(self, candidates: int) -> int:
-            """Pairs of a prompt with so many candidates."""
-            return max(0, candidates - 1)
-
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @staticmethod
+    def at_most(config: Config, candidates: int) -> int:
+        """See protocols.PairBuilder."""
+        return max(0, candidates - 1)
 
     def build(self, data: PairingInput) -> Pairing:
         """See protocols.PairBuilder."""

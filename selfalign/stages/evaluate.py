@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from selfalign.identity import content_id, derive_seed
@@ -25,28 +26,51 @@ def fingerprint(context: RunContext, round: int) -> str:
 
 
 def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
-    prompts = {p.prompt_id: p for p in context.store.rows(Prompt, "round = 0 and split = 'held_out'")}
-    answers = {
-        t: [
-            JudgeItem(prompts[c.prompt_id], c)
-            for c in context.store.rows(Candidate, "round = ? and split = 'held_out'", (t,))
-        ]
-        for t in range(round + 1)
-    }
+    with context.store.read():
+        prompts = {p.prompt_id: p for p in context.store.rows(Prompt, "round = 0 and split = 'held_out'")}
+        answers = {
+            t: [
+                JudgeItem(prompts[c.prompt_id], c)
+                for c in context.store.rows(Candidate, "round = ? and split = 'held_out'", (t,))
+            ]
+            for t in range(round + 1)
+        }
     judge = _verifier(context, round)
     for batch in judge.plan(answers[round]):
         context.store.insert(judge.judge([answers[round][i] for i in batch]))
+    with context.store.read():
+        data = _input(context, round, prompts, answers, judge)
+    figures = [figure for evaluator in _evaluators(context) for figure in evaluator.evaluate(data)]
+    context.store.insert(figures)
+    shown = {f.metric: f for f in figures}
+    text = [f"M{round}"]
+    if "pass_rate_strict" in shown and shown["pass_rate_strict"].value is not None:
+        text.append(f"strict pass rate {shown['pass_rate_strict'].value:.3f}")
+    if (delta := shown.get("pass_rate_delta_vs_m0")) and None not in (delta.value, delta.low, delta.high):
+        text.append(f"{delta.value:+.3f} against M0 [{delta.low:+.3f}, {delta.high:+.3f}]")
+    return StageOutcome(len(answers[round]), len(figures), ", ".join(text))
+
+
+def _evaluators(context: RunContext) -> list[Evaluator]:
+    return [find("evaluate", settings.id).load()(settings) for settings in context.config.evaluate.metrics]
+
+
+def _input(
+    context: RunContext,
+    round: int,
+    prompts: Mapping[str, Prompt],
+    answers: Mapping[int, Sequence[JudgeItem]],
+    judge: VerifierJudge,
+) -> EvaluationInput:
     judgements = context.store.rows(
         Judgement,
         "judge_hash = ? and candidate_id in (select candidate_id from candidates where split = 'held_out')",
         (judge.judge_hash,),
     )
     trained = context.store.rows(Checkpoint, "round = ?", (round,)) if round else []
-    evaluators: list[Evaluator] = [
-        find("evaluate", settings.id).load()(settings) for settings in context.config.evaluate.metrics
-    ]
+    evaluators = _evaluators(context)
     needs = {need for evaluator in evaluators for need in getattr(evaluator, "needs", ())}
-    data = EvaluationInput(
+    return EvaluationInput(
         run=context.config.name,
         round=round,
         prompts=list(prompts.values()),
@@ -62,15 +86,6 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         else {},
         pairs=_by_round(context, Pair, "true", round) if "pairs" in needs else {},
     )
-    figures = [figure for evaluator in evaluators for figure in evaluator.evaluate(data)]
-    context.store.insert(figures)
-    shown = {f.metric: f for f in figures}
-    text = [f"M{round}"]
-    if "pass_rate_strict" in shown and shown["pass_rate_strict"].value is not None:
-        text.append(f"strict pass rate {shown['pass_rate_strict'].value:.3f}")
-    if (delta := shown.get("pass_rate_delta_vs_m0")) and None not in (delta.value, delta.low, delta.high):
-        text.append(f"{delta.value:+.3f} against M0 [{delta.low:+.3f}, {delta.high:+.3f}]")
-    return StageOutcome(len(answers[round]), len(figures), ", ".join(text))
 
 
 def _by_round(context: RunContext, kind: type[R], condition: str, last: int) -> dict[int, list[R]]:

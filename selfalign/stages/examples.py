@@ -98,7 +98,7 @@ class Encoder:
         if isinstance(row, JudgementPair):
             chosen, rejected = (self._written(self._judgements[one]) for one in (row.chosen_id, row.rejected_id))
             asked = encode_chat(self._tokenizer, json.loads(row.messages))
-            return PairExample(row.pair_id, asked, chosen, rejected, row.margin, row.weight)
+            return PairExample(row.pair_id, asked, chosen, rejected, row.margin, row.weight, of="judgements")
         answers = tuple(self._candidates[one].sampled_ids for one in candidates_of(row))
         if isinstance(row, Pair):
             chosen, rejected = answers

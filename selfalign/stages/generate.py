@@ -95,10 +95,12 @@ def _further(context: RunContext, sampling: Sampling) -> list[Any]:
 def run(context: RunContext, round: int, sampling: Sampling, fingerprint: str) -> StageOutcome:
     folder = context.job(round, sampling.stage, fingerprint)
     collect(folder, context)
-    prompts = context.store.rows(Prompt, "round = ? and split = ?", (sampling.prompt_round, sampling.split))
     where, values = "round = ? and split = ?", (round, sampling.split)
-    done = context.store.query(f"select candidate_id from candidates where {where}", values)["candidate_id"].to_pylist()
-    model = context.model(sampling.model_round)
+    with context.store.read():
+        prompts = context.store.rows(Prompt, where, (sampling.prompt_round, sampling.split))
+        ids = context.store.query(f"select candidate_id from candidates where {where}", values)
+        model = context.model(sampling.model_round)
+    done = ids["candidate_id"].to_pylist()
     expected = len(prompts) * sampling.samples + (len(with_answer(prompts)) if sampling.demonstrations else 0)
     if len(done) < expected:
         if sampling.model_round == round and model.original_hash != model.weights_hash:

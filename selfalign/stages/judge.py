@@ -64,26 +64,28 @@ def without_model(context: RunContext, round: int, settings: Any) -> Judge:
 def scored_groups(context: RunContext, round: int) -> list[ScoredGroup]:
     """The round's training candidates by prompt, with what its own judge made of them, if it has one."""
     where, values = "round = ? and split = 'train'", (round,)
-    prompts, candidates = context.store.rows(Prompt, where, values), context.store.rows(Candidate, where, values)
-    if not is_judged(context, round):
-        return unjudged(prompts, candidates)
-    judge = build_judge(context, round)
-    judgements = context.store.rows(
-        Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
-    )
+    with context.store.read():
+        prompts, candidates = context.store.rows(Prompt, where, values), context.store.rows(Candidate, where, values)
+        if not is_judged(context, round):
+            return unjudged(prompts, candidates)
+        judge = build_judge(context, round)
+        judgements = context.store.rows(
+            Judgement, "round = ? and judge = ? and judge_hash = ?", (round, judge.name, judge.judge_hash)
+        )
     return group(prompts, candidates, judgements, judge)
 
 
-def check_judge(context: RunContext, settings: Any) -> None:
-    """Build the judge of ``settings`` and every judge inside it, so that what is missing is found before any work.
+def check_judge(context: RunContext, settings: Any) -> Judge:
+    """The judge of ``settings``, built like every judge inside it, so that what is missing is found before any work.
 
     Raises:
         ConfigError: such as the key of a server. PromptFileError: a rubric cannot be used.
     """
-    for inner in judges_in(settings):
-        judge = without_model(context, 1, inner)
+    judges = [without_model(context, 1, part) for part in judges_in(settings)]
+    for judge in judges:
         if isinstance(judge, RemoteJudge):
             judge.check_access()
+    return judges[0]
 
 
 def needs_engine(context: RunContext, round: int) -> bool:
@@ -123,13 +125,14 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     folder = context.job(round, "judge", fingerprint)
     collect(folder, context)
     settings, judge = judge_settings(context, round), build_judge(context, round)
-    candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
-    prompts = context.store.rows(Prompt, "round = ? and split = 'train'", (round,))
-    done = context.store.query(
-        "select distinct j.candidate_id from judgements j join candidates c using (candidate_id) "
-        "where j.round = ? and c.split = 'train' and j.judge_hash = ?",
-        (round, judge.judge_hash),
-    )["candidate_id"].to_pylist()
+    with context.store.read():
+        candidates = context.store.rows(Candidate, "round = ? and split = 'train'", (round,))
+        prompts = context.store.rows(Prompt, "round = ? and split = 'train'", (round,))
+        done = context.store.query(
+            "select distinct j.candidate_id from judgements j join candidates c using (candidate_id) "
+            "where j.round = ? and c.split = 'train' and j.judge_hash = ?",
+            (round, judge.judge_hash),
+        )["candidate_id"].to_pylist()
     tally: Counter[str] = Counter()
 
     def stop_if_hopeless(tables: Mapping[str, pa.Table]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from selfalign.errors import ConfigError, EmptyStage, SelfAlignError, StageFailed
 from selfalign.failpoints import reach
 from selfalign.stages.context import RunContext
-from selfalign.stages.reuse import take_over
+from selfalign.stages.reuse import anything_kept, take_over
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ def run_stage(
     """
     label = f"round {round} {name}"
     context.workspace.check_held()
-    record = context.store.stage(round, name)
-    if record is None and (taken := take_over(context, round, name, fingerprint)):
+    with context.store.read():
+        record = context.store.stage(round, name)
+        kept = record is None and anything_kept(context)
+    if kept and (taken := take_over(context, round, name, fingerprint)):
         context.reporter.note(f"{label}: {taken}")
         return None
     if record is not None and record.fingerprint != fingerprint:

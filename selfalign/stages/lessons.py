@@ -44,10 +44,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     settings, seed = context.config.teach, context.config.seed
     judge = teachable(context, round)
     gold = teach_items(context)
-    known = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
-    if settings.verified:
-        pairs = verified_pairs(scored_groups(context, round), derive_seed(seed, round, "verified_pairs"))
-        known["verified"] = pairs[: settings.verified_pairs]
+    known = known_pairs(context, round, gold, scored_groups(context, round) if settings.verified else ())
     lessons = verdicts(judge, known, round)
     if not lessons:
         raise EmptyStage(
@@ -64,6 +61,18 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         f"{len(lessons)} verdicts of judge '{judge.name}' from {counts}, and {len(instructions)} instructions",
         {"judge": len(lessons), "instruction": len(instructions)},
     )  # fmt: skip
+
+
+def known_pairs(
+    context: RunContext, round: int, gold: Sequence[GoldItem], groups: Sequence[ScoredGroup]
+) -> dict[str, list[KnownPair]]:
+    """Pairs whose better side is known, by source: ``gold`` items, and ``groups`` that constraints have scored."""
+    settings = context.config.teach
+    found = {"gold": [(*as_judge_items(item, round), item.key) for item in gold]}
+    if settings.verified:
+        pairs = verified_pairs(groups, derive_seed(context.config.seed, round, "verified_pairs"))
+        found["verified"] = pairs[: settings.verified_pairs]
+    return found
 
 
 def verdicts(judge: _Teachable, known: Mapping[str, Sequence[KnownPair]], round: int) -> list[Lesson]:

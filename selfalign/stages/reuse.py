@@ -11,14 +11,16 @@ from selfalign.stages.context import RunContext
 from selfalign.store.branches import archived_checkpoint_path, find_kept, take_back
 
 
+def anything_kept(context: RunContext) -> bool:
+    """Whether :func:`take_over` could find something: nearly always there is nothing, and a write costs a commit."""
+    return bool(context.store.query("select 1 from branches limit 1").num_rows)
+
+
 def take_over(context: RunContext, round: int, name: str, fingerprint: str, branch: str | None = None) -> str | None:
     """Bring back what a branch has of this stage; returns what was done in words, None where there is nothing.
 
     An unfinished stage comes back as it was left, so that only the rest of it is made.
     """
-    # Looked up first with a reading connection: nearly always there is nothing, and a write costs a commit.
-    if not context.store.query("select 1 from branches limit 1").num_rows:
-        return None
     with context.store.write() as transaction:
         kept = find_kept(transaction, round, name, fingerprint, branch)
         if kept is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,13 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     collect(folder, context)
     final = context.workspace.checkpoint_folder(round, fingerprint)
     made = _takes(context, round)
-    rows = {name: context.store.rows(KINDS[name], "round = ?", (round,)) for stage in made for name in _MAKES[stage]}
-    if not any(rows.values()):
-        raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
-    earlier = replay.replayed(context, round)
+    with context.store.read():
+        rows = {
+            name: context.store.rows(KINDS[name], "round = ?", (round,)) for stage in made for name in _MAKES[stage]
+        }
+        if not any(rows.values()):
+            raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
+        earlier = replay.replayed(context, round)
     rows = {name: [*rows.get(name, ()), *earlier.get(name, ())] for name in {**rows, **earlier}}
     n_rows = sum(map(len, rows.values()))
     start = context.config.start_round(round)
@@ -156,8 +159,15 @@ def _named(context: RunContext, rows: Mapping[str, Sequence[Made]]) -> dict[str,
         return {}
     pairs: Sequence[Any] = rows.get("judgement_pairs", ())
     judgements = {side for pair in pairs for side in (pair.chosen_id, pair.rejected_id)}
-    of_rounds = "round in (select unnest(?))"
     rounds = sorted({row.round for kind in rows.values() for row in kind})
+    with context.store.read():
+        return _rows_of(context, rounds, wanted, judgements)
+
+
+def _rows_of(
+    context: RunContext, rounds: Sequence[int], wanted: Collection[str], judgements: Collection[str]
+) -> dict[str, Sequence[Any]]:
+    of_rounds = "round in (select unnest(?))"
     train, named = f"{of_rounds} and split = 'train'", "in (select unnest(?))"
     return {
         "candidates": context.store.rows(Candidate, f"{train} and candidate_id {named}", (rounds, sorted(wanted))),
@@ -166,7 +176,7 @@ def _named(context: RunContext, rows: Mapping[str, Sequence[Made]]) -> dict[str,
         "judgements": context.store.rows(
             Judgement, f"{of_rounds} and judgement_id {named}", (rounds, sorted(judgements))
         )
-        if pairs
+        if judgements
         else [],
         "strengths": context.store.rows(Event, f"{of_rounds} and kind = 'pair_strength'", (rounds,)),
     }

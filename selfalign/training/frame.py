@@ -18,7 +18,7 @@ from selfalign.protocols import TrainingJob
 from selfalign.training import loop
 from selfalign.training.dataset import training_order
 from selfalign.training.guards import Tolerance
-from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory
+from selfalign.training.logprobs import give_back_memory, grouped_log_probs
 from selfalign.training.policy import quiet
 from selfalign.training.settings import TrainingSettings
 from selfalign.types import TokenSequence, TrainingResult
@@ -27,22 +27,21 @@ R = TypeVar("R")
 #: Of each row, the summed log-probabilities of its sequences, in nats.
 LogProbs = Sequence[tuple[float, ...]]
 
-#: Examples that final figures are measured on.
-MEASURED = 64
-
 
 @dataclass(frozen=True)
 class Material(Generic[R]):
     """``rows`` are the examples in the order of training, all epochs; ``measured`` those of the final figures.
 
     ``n_examples`` counts what the rows were made from, each example once; ``figures`` are of the material itself. Rows
-    are dataclasses of plain data.
+    are dataclasses of plain data. ``together`` are completions whose log-probabilities by the reference are computed
+    and kept group by group, for later rounds as well; all in one and for this training where it says none.
     """
 
     rows: Sequence[R]
     measured: Sequence[R]
     n_examples: int
     figures: Mapping[str, float] = field(default_factory=dict)
+    together: Sequence[Sequence[TokenSequence]] = ()
 
 
 class Recipe(Protocol[R]):
@@ -106,6 +105,7 @@ def train(recipe: Recipe[R], config: TrainingSettings, job: TrainingJob) -> Trai
     of_measured: LogProbs = ()
     if recipe.compares:
         reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
+        known.compute(job.reference, reference_hash, material.together, job.cache or job.scratch)
         of_rows, of_measured = scored(job.reference, reference_hash, rows, measured)
     parent_first, parent_measured = scored(job.parent, parent_hash, first, measured)
 
@@ -138,10 +138,17 @@ class _Scores:
 
     def of(self, folder: Path, weights_hash: str, sequences: Iterable[TokenSequence]) -> Mapping[TokenSequence, float]:
         known = self._known.setdefault(weights_hash, {})
-        if new := list(dict.fromkeys(s for s in sequences if s not in known)):
-            values = checkpoint_log_probs(folder, weights_hash, new, self._scratch, self._config)
-            known.update(zip(new, values, strict=True))
+        if new := [s for s in dict.fromkeys(sequences) if s not in known]:
+            self.compute(folder, weights_hash, [new], self._scratch)
         return known
+
+    def compute(self, folder: Path, weights_hash: str, groups: Sequence[Sequence[TokenSequence]], cache: Path) -> None:
+        """Each of ``groups`` by itself, each completion of it once, kept in ``cache``; the first group's word counts."""
+        known = self._known.setdefault(weights_hash, {})
+        once = [list(dict.fromkeys(group)) for group in groups]
+        for group, values in zip(once, grouped_log_probs(folder, weights_hash, once, cache, self._config), strict=True):
+            for sequence, value in zip(group, values, strict=True):
+                known.setdefault(sequence, value)
 
 
 def in_order(

@@ -26,6 +26,10 @@ class KTOConfig(TrainingSettings):
     undesirable_weight: float = Field(1.0, gt=0, description="weight of unwanted answers (lambda_U)")
     reference: Reference = Field("previous", description=REFERENCE)
 
+    needs_reference: ClassVar[bool] = True
+    #: Completions of a row that are read in each step and not trained on: those that estimate z0.
+    only_read: ClassVar[int] = 1
+
     @model_validator(mode="after")
     def _has_neighbours(self) -> KTOConfig:
         if self.micro_batch() < 2:

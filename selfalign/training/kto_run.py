@@ -19,6 +19,7 @@ from selfalign.training.guards import Tolerance, check_log_probs, check_loss
 from selfalign.training.kto_rows import LabelRow, balance, label_columns, label_rows
 from selfalign.training.kto_trl import LabelCollator, LabelTrainer
 from selfalign.training.losses.unary import kl_estimate, kto_losses
+from selfalign.training.settings import MEASURED
 from selfalign.types import LabelExample, TokenSequence, TrainingResult
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class _Kto:
             raise BadInput(f"KTO needs two examples at least, epochs {self.config.epochs:g} leaves {len(order)}")
         rows = label_rows([examples[i] for i in order], self.config.micro_batch(), max_length)
         by_id = sorted(examples, key=lambda e: e.label_id)
-        half = frame.MEASURED // 2
+        half = MEASURED // 2
         some = [e for wanted in (True, False) for e in [e for e in by_id if e.label == wanted][:half]]
         return Material(rows, label_rows(some, len(some), max_length), len(examples), self._figures(examples, rows))
 

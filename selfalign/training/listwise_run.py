@@ -19,6 +19,7 @@ from selfalign.training.guards import Tolerance, check_log_probs, check_loss
 from selfalign.training.listwise import PROConfig, RRHFConfig
 from selfalign.training.listwise_trl import Objective, RankingCollator, RankingTrainer
 from selfalign.training.losses.listwise import pro_loss, rrhf_loss
+from selfalign.training.settings import MEASURED
 from selfalign.types import RankingExample, TokenSequence, TrainingResult
 
 
@@ -43,7 +44,7 @@ class _Listwise:
     def material(self, job: TrainingJob, max_length: int) -> Material[RankingExample]:
         examples = fit_rankings(job.rankings, max_length)
         lengths = [len(e.prompt_ids) + max(map(len, e.completions)) for e in examples]
-        measured = sorted(examples, key=lambda e: e.ranking_id)[: frame.MEASURED]
+        measured = sorted(examples, key=lambda e: e.ranking_id)[:MEASURED]
         return Material(frame.in_order(examples, lengths, self.config, job.seed), measured, len(examples))
 
     def sequences(self, row: RankingExample) -> tuple[TokenSequence, ...]:

@@ -120,23 +120,6 @@ def _pad(sequences: Sequence[TokenSequence]) -> tuple[Any, Any]:
     return ids, completion
 
 
-def checkpoint_log_probs(
-    folder: Path,
-    weights_hash: str,
-    sequences: Sequence[TokenSequence],
-    cache: Path,
-    config: TrainingSettings = _PLAIN,
-) -> list[float]:
-    """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``cache``.
-
-    It is loaded, and computed with, as the policy that ``config`` trains.
-
-    Raises:
-        StageFailed: the model gives NaN or infinite values.
-    """
-    return grouped_log_probs(folder, weights_hash, [sequences], cache, config)[0]
-
-
 def grouped_log_probs(
     folder: Path,
     weights_hash: str,
@@ -144,10 +127,14 @@ def grouped_log_probs(
     cache: Path,
     config: TrainingSettings = _PLAIN,
 ) -> list[list[float]]:
-    """As :func:`checkpoint_log_probs`, for several groups of sequences, of which each is kept by itself.
+    """:func:`sequence_log_probs` of the model in ``folder``, which is loaded for this only, or from ``cache``.
 
-    A group is computed whole or read whole: in batches with other rows a value differs in its last bits, so it must
-    not depend on what else the cache happens to hold. The model is loaded at most once.
+    It is loaded, at most once, and computed with, as the policy that ``config`` trains. A group of sequences is computed
+    whole or read whole: in batches with other rows a value differs in its last bits, so it must not depend on what else
+    the cache happens to hold.
+
+    Raises:
+        StageFailed: the model gives NaN or infinite values.
     """
     keys = [logprob_cache.key(weights_hash, group, config.form()) for group in groups]
     found = [logprob_cache.read(cache, key, len(group)) for key, group in zip(keys, groups, strict=True)]

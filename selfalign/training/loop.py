@@ -188,8 +188,8 @@ def run(
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Train to the end, from the newest complete state if there is one.
 
-    ``guard`` is called with the trainer before the first step of a fresh start; its figures are kept
-    beside the states, so that a resumed training reports them too.
+    ``guard`` is called with the trainer before the first step of a fresh start and reads the first batch; its figures
+    are kept beside the states, so that a resumed training reports them too, and with them whether the training packs.
 
     Returns:
         One mapping of figures per optimizer step, and the guard's figures.
@@ -198,46 +198,50 @@ def run(
         fingerprint = content_id("training_from", fingerprint, start)
     states, guards_file = states_folder(scratch), scratch / f"guards-{fingerprint}.json"
     states.mkdir(parents=True, exist_ok=True)
-    trainer.packing = _packing(trainer, config)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     trainer.add_callback(StepReport(report))
     trainer.add_callback(_CompleteStates(fingerprint, by_time=config.save_every == "auto"))
-    guarded = _read_guards(guards_file)
-    if guarded is None:
+    begun = _read_begun(guards_file)
+    if begun is None:
         # Without its guard's figures a state counts for nothing, and no old marker may outlive it.
         shutil.rmtree(states)
         states.mkdir()
     state = newest_complete(states, fingerprint)
-    if state is None or guarded is None:
+    if state is None or begun is None:
+        trainer.packing = "off"
         guarded = dict(guard(trainer))
-        write_atomic(guards_file, json.dumps(guarded))
+        begun = {"guards": guarded, "packing": _packing(trainer, config)}
+        write_atomic(guards_file, json.dumps(begun))
+    trainer.packing = begun["packing"]
     with out_of_space_is_clear(scratch, discard=states):
         trainer.train(resume_from_checkpoint=str(state) if state else None)
-    return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], guarded
+    return [_figures(entry) for entry in trainer.state.log_history if "loss" in entry], begun["guards"]
 
 
 def _packing(trainer: Any, config: TrainingSettings) -> str:
-    """Whether ``trainer`` may pack: where its model's architecture is known to allow it, and the first batch shows it."""
+    """Whether ``trainer``, which has just read its first batch plainly, may pack.
+
+    Where its model's architecture is known to allow it, and the first batch gives the same packed.
+    """
     if config.packing == "off" or device().type != "cpu" or not can_pack(trainer.model):
         return "off"
-    found = []
-    for trainer.packing in ("off", "always"):
-        first_batch_loss(trainer)
-        found.append(trainer.last_log_probs.tolist())
+    plain = trainer.last_log_probs.tolist()
+    trainer.packing = "always"
+    first_batch_loss(trainer)
     try:
-        check_log_probs(found[1], found[0], arithmetic(config))
+        check_log_probs(trainer.last_log_probs.tolist(), plain, arithmetic(config))
     except GuardFailed:
         return "off"
     return "auto"
 
 
-def _read_guards(path: Path) -> dict[str, float] | None:
-    """None where there are none, or where a power cut left half of them."""
+def _read_begun(path: Path) -> dict[str, Any] | None:
+    """What a training found when it began; None where it has not, or where a power cut left half of it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and {"guards", "packing"} <= found.keys() else None
 
 
 def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, parent_hash: str, steps: int) -> None:

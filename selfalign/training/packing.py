@@ -99,16 +99,6 @@ def rows_as_sequences(input_ids: Any, attention_mask: Any, completion_mask: Any)
     return found
 
 
-def gains(packed: Packed, rows: int, width: int) -> bool:
-    """Whether ``packed`` costs less than [rows, width] tokens read plainly.
-
-    Attention costs as much as all else at a few thousand tokens in a row, half of that where it can skip what is
-    hidden (measured on 2 cores with 135M parameters, float32).
-    """
-    n = len(packed.ids)
-    return n * (1 + n / 3500) < rows * width * (1 + width / 7000)
-
-
 def can_pack(model: Any) -> bool:
     """Whether the architecture reads the mask and the positions it is given: full attention in every layer, no state."""
     config = without_adapter(model).config.get_text_config()

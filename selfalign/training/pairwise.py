@@ -75,7 +75,7 @@ class ReferenceSettings(PairSettings):
 class PairTrainer:
     """Trains on pairs of token ids, with reference log-probabilities computed once, before training.
 
-    ``TrainingResult.metrics``, over the first 64 pairs in order of id, with the weights as written
+    ``TrainingResult.metrics``, over the first 64 pairs of answers in order of id, with the weights as written
     (a = policy - reference of the chosen answer, b of the rejected one, summed over tokens, in nats;
     "parent" is the checkpoint this round started from, and takes the reference's place where the loss needs none):
 
@@ -85,6 +85,7 @@ class PairTrainer:
     - ``reward_margin``: beta * mean(a - b), beta 1 where the loss has none; ``reward_accuracy``: share of a > b
     - ``ranking_accuracy``: share of pairs whose chosen answer is at least as likely as the rejected
       one (arXiv 2405.19534), ``ranking_accuracy_parent`` before training
+    - ``judgement_...``: all of these once more over the first 64 pairs of judgements, where there are any
     - ``train_loss``: mean over the last tenth of the steps; ``train_loss_first``; ``steps``
     - ``guard_loss``, ``guard_loss_expected``, ``guard_logp_gap``: the step-1 guards (guards.py), of the trainer's own
       loss without ``nll_weight`` and ``plus``

@@ -10,9 +10,8 @@ import torch
 import trl
 from datasets import Dataset
 
-from selfalign.identity import hash_weights
 from selfalign.protocols import TrainingJob
-from selfalign.training import loop
+from selfalign.training import frame, loop
 from selfalign.training.dataset import (
     check_columns,
     easy_to_hard,
@@ -22,90 +21,100 @@ from selfalign.training.dataset import (
     repeated,
     training_order,
 )
+from selfalign.training.frame import LogProbs, Material
 from selfalign.training.guards import Tolerance, check_log_probs, check_loss
-from selfalign.training.logprobs import checkpoint_log_probs, give_back_memory, grouped_log_probs
 from selfalign.training.losses.objective import expected_loss
 from selfalign.training.losses.pairwise import PairBatch
 from selfalign.training.losses.pairwise_settings import PairLoss
 from selfalign.training.pairwise_trl import PairCollator, PairwiseTrainer
-from selfalign.training.policy import quiet
-from selfalign.types import PairExample, TrainingResult
+from selfalign.training.settings import MEASURED
+from selfalign.types import PairExample, TokenSequence, TrainingResult
 
 if TYPE_CHECKING:
     from selfalign.training.pairwise import PairSettings
 
-#: Pairs that the final figures are measured on.
-_MEASURED = 64
 
-
-@quiet()
 def train(config: PairSettings, job: TrainingJob) -> TrainingResult:
     """See PairTrainer.train."""
-    pairs = fit_pairs(job.pairs, loop.length_limit(config, job.parent))
-    for term in config.losses():
-        check_columns(pairs, term.id, term.reads())
-    order = _order(config, pairs, job.seed)
-    loop.check_space(config, job)
-    parent_hash = hash_weights(job.parent)
-    first = order[: config.micro_batch()]
-    measured = sorted(range(len(pairs)), key=lambda i: pairs[i].pair_id)[:_MEASURED]
-    reference_hash: str | None = None
-    reference: list[float] | None = None
-    if config.needs_reference:
-        reference_hash = parent_hash if job.reference == job.parent else hash_weights(job.reference)
-        reference = _reference_log_probs(config, job, reference_hash, pairs)
-    if reference is not None and reference_hash == parent_hash:
-        first_parent, measured_parent = both_sides(reference, first), both_sides(reference, measured)
-    else:
-        sequences = pair_sequences([pairs[i] for i in first]), pair_sequences([pairs[i] for i in measured])
-        values = checkpoint_log_probs(job.parent, parent_hash, [*sequences[0], *sequences[1]], job.scratch, config)
-        first_parent, measured_parent = values[: 2 * len(first)], values[2 * len(first) :]
-    # Without a reference the parent is what training moves away from.
-    measured_from = measured_parent if reference is None else both_sides(reference, measured)
-
-    def guard(trainer: Any) -> dict[str, float]:
-        first_reference = None if reference is None else both_sides(reference, first)
-        sample = [pairs[i] for i in first]
-        return step_one_guards(trainer, sample, first_parent, first_reference, config, loop.arithmetic(config, job))
-
-    trainer = _trainer(config, job, pairs, reference, order)
-    read = [*_reads(config), *(["margin"] if config.order == "easy_to_hard" else [])]
-    identity = [
-        [p.pair_id, p.prompt_ids, p.chosen_ids, p.rejected_ids, p.weight, *(getattr(p, name) for name in read)]
-        for p in pairs
-    ]
-    fingerprint = loop.training_fingerprint(config, job.seed, parent_hash, reference_hash, identity)
-    history, guarded = loop.run(trainer, fingerprint, job.scratch, job.report, guard, config)
-    loop.write_output(trainer, config, job, parent_hash, len(history))
-    del trainer
-    give_back_memory()
-
-    # Measured on the folder just written: what is reported is what the next round will load.
-    sample = [pairs[i] for i in measured]
-    final_hash = hash_weights(job.output)
-    policy = checkpoint_log_probs(job.output, final_hash, pair_sequences(sample), job.scratch, config)
-    figures = pair_figures(sample, policy, measured_from, measured_parent, _beta(config))
-    metrics = {**loop.loss_figures(history), **guarded, **figures}
-    return TrainingResult(metrics, history, n_examples=len(pairs), reference_hash=reference_hash)
+    return frame.train(_Pairwise(config), config, job)
 
 
-def _reference_log_probs(
-    config: PairSettings, job: TrainingJob, reference_hash: str, pairs: Sequence[PairExample]
-) -> list[float]:
-    """[chosen ..., rejected ...], computed and kept by the round that made the pairs.
+#: What pairs are of -> what the names of their figures begin with.
+_PREFIXES = {"answers": "", "judgements": "judgement_"}
+
+
+class _Pairwise:
+    def __init__(self, config: PairSettings) -> None:
+        self.config = config
+        self.compares = config.needs_reference
+
+    def material(self, job: TrainingJob, max_length: int) -> Material[PairExample]:
+        pairs = fit_pairs(job.pairs, max_length)
+        for term in self.config.losses():
+            check_columns(pairs, term.id, term.reads())
+        by_id = sorted(pairs, key=lambda p: p.pair_id)
+        measured = [pair for kind in _PREFIXES for pair in [p for p in by_id if p.of == kind][:MEASURED]]
+        rows = [pairs[i] for i in _order(self.config, pairs, job.seed)]
+        return Material(rows, measured, len(pairs), together=_by_round(pairs))
+
+    def sequences(self, row: PairExample) -> tuple[TokenSequence, ...]:
+        return TokenSequence(row.prompt_ids, row.chosen_ids), TokenSequence(row.prompt_ids, row.rejected_ids)
+
+    def columns(self, rows: Sequence[PairExample], reference: LogProbs) -> dict[str, list[Any]]:
+        return pair_columns(rows, both_sides(reference) if self.compares else None, _reads(self.config))
+
+    def trainer(self, job: TrainingJob, dataset: Dataset) -> PairwiseTrainer:
+        settings = {
+            **loop.arguments(self.config, len(dataset), job.seed, job.scratch),
+            "beta": _beta(self.config),
+            # Makes TRL load no reference model of its own; what the loss needs of one is already there.
+            "precompute_ref_log_probs": True,
+        }
+        trainer: PairwiseTrainer = loop.make_trainer(
+            PairwiseTrainer, trl.DPOConfig(**settings), self.config, job, dataset, PairCollator,
+            losses=self.config.losses(),
+        )  # fmt: skip
+        return trainer
+
+    def guard(
+        self,
+        trainer: PairwiseTrainer,
+        rows: Sequence[PairExample],
+        parent: LogProbs,
+        reference: LogProbs,
+        tolerance: Tolerance,
+    ) -> dict[str, float]:
+        compared_with = both_sides(reference) if self.compares else None
+        return step_one_guards(trainer, rows, both_sides(parent), compared_with, self.config, tolerance)
+
+    def figures(
+        self, rows: Sequence[PairExample], policy: LogProbs, parent: LogProbs, reference: LogProbs
+    ) -> Mapping[str, float]:
+        """Figures of PairTrainer's docstring; without a reference the parent is what training moves away from."""
+        found: dict[str, float] = {}
+        for kind, prefix in _PREFIXES.items():
+            own = [i for i, row in enumerate(rows) if row.of == kind]
+            after, before, moved_from = (
+                both_sides([values[i] for i in own])
+                for values in (policy, parent, reference if self.compares else parent)
+            )
+            figures = pair_figures([rows[i] for i in own], after, moved_from, before, _beta(self.config)) if own else {}
+            found |= {f"{prefix}{name}": value for name, value in figures.items()}
+        return found
+
+
+def _by_round(pairs: Sequence[PairExample]) -> list[list[TokenSequence]]:
+    """Their completions by the round that made the pairs.
 
     So what an earlier round computed of the same reference is read again, to the bit, where its pairs are used again.
     """
-    ordered = sorted(range(len(pairs)), key=lambda i: (pairs[i].round, pairs[i].pair_id))
-    members = [list(group) for _, group in groupby(ordered, key=lambda i: pairs[i].round)]
-    groups = [pair_sequences([pairs[i] for i in indices]) for indices in members]
-    found = grouped_log_probs(job.reference, reference_hash, groups, job.cache or job.scratch, config)
-    result = [0.0] * (2 * len(pairs))
-    for indices, values in zip(members, found, strict=True):
-        places = indices + [len(pairs) + i for i in indices]
-        for place, value in zip(places, values, strict=True):
-            result[place] = value
-    return result
+    ordered = sorted(pairs, key=lambda p: (p.round, p.pair_id))
+    return [pair_sequences(list(group)) for _, group in groupby(ordered, key=lambda p: p.round)]
+
+
+def both_sides(values: LogProbs) -> list[float]:
+    """[chosen ..., rejected ...] of rows' (chosen, rejected)."""
+    return [chosen for chosen, _ in values] + [rejected for _, rejected in values]
 
 
 def _order(config: PairSettings, pairs: Sequence[PairExample], seed: int) -> list[int]:
@@ -127,33 +136,6 @@ def _reads(config: PairSettings) -> list[str]:
 def _beta(config: PairSettings) -> float:
     """What the figures multiply log-ratios by; 1 for a loss without a beta."""
     return float(getattr(config, "beta", 1.0))
-
-
-def both_sides(values: Sequence[Any], indices: Sequence[int]) -> list[Any]:
-    """Entries of the pairs at ``indices`` from [chosen ..., rejected ...], in that same form."""
-    half = len(values) // 2
-    return [values[i] for i in indices] + [values[half + i] for i in indices]
-
-
-def _trainer(
-    config: PairSettings,
-    job: TrainingJob,
-    pairs: Sequence[PairExample],
-    reference: Sequence[float] | None,
-    order: Sequence[int],
-) -> PairwiseTrainer:
-    settings = {
-        **loop.arguments(config, len(order), job.seed, job.scratch),
-        "beta": _beta(config),
-        # Makes TRL load no reference model of its own; what the loss needs of one is already there.
-        "precompute_ref_log_probs": True,
-    }
-    args = trl.DPOConfig(**settings)
-    dataset = Dataset.from_dict(pair_columns(pairs, reference, _reads(config))).select(order)
-    trainer: PairwiseTrainer = loop.make_trainer(
-        PairwiseTrainer, args, config, job, dataset, PairCollator, losses=config.losses()
-    )
-    return trainer
 
 
 def step_one_guards(

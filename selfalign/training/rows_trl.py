@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from selfalign.training.logprobs import summed_log_probs
-from selfalign.training.packing import gains, pack, packed_log_probs, rows_as_sequences
+from selfalign.training.micro_batch import gains
+from selfalign.training.packing import pack, packed_log_probs, rows_as_sequences
 
 
 class LocalTrainer:
@@ -48,7 +49,7 @@ class RowTrainer(LocalTrainer):
         """Summed log-probability in nats of each row's completion, [rows], with gradient; arguments are [rows, T]."""
         if self.packing != "off":
             packed = pack(rows_as_sequences(input_ids, attention_mask, completion_mask))
-            if self.packing == "always" or gains(packed, *input_ids.shape):
+            if self.packing == "always" or gains(len(packed.ids), *input_ids.shape):
                 return packed_log_probs(model, packed)
         return summed_log_probs(model, input_ids, attention_mask, completion_mask)
 

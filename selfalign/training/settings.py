@@ -15,6 +15,8 @@ from selfalign.errors import ConfigError
 LOW_RANK = ("lora", "dora", "pissa", "qlora")
 #: Of these, the ones whose adapter can go on over rounds.
 _STACKABLE = ("lora", "dora")
+#: Examples that a training's final figures are measured on.
+MEASURED = 64
 _NOT_MERGEABLE = (
     "method {method} cannot be used: virtual tokens change what the model says before the first step, so that no training "
     "would start at its parent's log-probabilities, and they cannot be merged into weights for the next round or another "

@@ -14,6 +14,7 @@ from selfalign.training import frame, loop
 from selfalign.training.dataset import completion_columns, fit_completions
 from selfalign.training.frame import LogProbs, Material
 from selfalign.training.guards import Tolerance, check_log_probs, check_loss
+from selfalign.training.settings import MEASURED
 from selfalign.training.sft_trl import CompletionCollator, CompletionTrainer
 from selfalign.types import CompletionExample, TokenSequence, TrainingResult
 
@@ -35,7 +36,7 @@ class _Sft:
     def material(self, job: TrainingJob, max_length: int) -> Material[CompletionExample]:
         examples = fit_completions(job.completions, max_length)
         lengths = [len(e.prompt_ids) + len(e.completion_ids) for e in examples]
-        measured = sorted(examples, key=lambda e: e.example_id)[: frame.MEASURED]
+        measured = sorted(examples, key=lambda e: e.example_id)[:MEASURED]
         return Material(
             frame.in_order(examples, lengths, self.config, job.seed, [e.group for e in examples]),
             measured,

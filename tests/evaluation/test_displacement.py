@@ -33,6 +33,14 @@ def test_figures_become_rows_of_the_training_split() -> None:
     }
 
 
+def test_judgements_have_figures_of_their_own_and_ring_no_alarm() -> None:
+    judgements = {f"judgement_{name}": value for name, value in F.items() if not name.endswith("_loss")}
+    rows = measure({**F, **judgements, "judgement_chosen_displacement": -2.0})
+    assert {name: row.value for name, row in rows.items()} == {
+        **F, **judgements, "judgement_chosen_displacement": -2.0, "displacement_alarm": 0
+    }  # fmt: skip
+
+
 def test_the_alarm_rings_for_labels_as_for_pairs() -> None:
     rows = measure(LABELS)
     assert {name: row.value for name, row in rows.items()} == {**LABELS, "displacement_alarm": 1}

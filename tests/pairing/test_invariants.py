@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfalign.fit import at_most
 from selfalign.protocols import PairingInput
 from selfalign.registry import find, plugins
 from selfalign.types import Pairing, ScoredGroup
@@ -58,7 +60,10 @@ def test_every_builder_keeps_the_invariants(name: str, data: list[list[Any]]) ->
     assert {kind for kind, rows in made.items() if rows} <= {builder.makes}
 
     rows: list[Any] = [*pairing.pairs, *pairing.labels, *pairing.rankings]
-    with_rows = {row.prompt_id for row in rows}
+    settings = builder.Config.model_validate(REQUIRED.get(name, {}))
+    counts = Counter(row.prompt_id for row in rows)
+    assert all(counts[group.prompt.prompt_id] <= at_most(settings, len(group.candidates)) for group in groups)
+    with_rows = set(counts)
     reasons = [unpaired.prompt_id for unpaired in pairing.unpaired]
     assert len(reasons) == len(set(reasons)), "one reason a prompt"
     assert with_rows.isdisjoint(reasons)

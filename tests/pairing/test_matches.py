@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfalign.fit import at_most
 from selfalign.protocols import PairingInput
 from selfalign.registry import find
 from selfalign.types import Pairing, ScoredGroup
@@ -81,9 +82,9 @@ def test_reasons(builder: str) -> None:
 def test_every_match_is_a_pair_or_counted(data: Sequence[Sequence[float | None]], builder: str) -> None:
     groups = [make_group(scores, prompt_id=f"p{i}") for i, scores in enumerate(data)]
     pairing = build(builder, *groups)
-    at_most = find("pair", builder).load().Config().at_most
+    settings_of = find("pair", builder).load().Config()
     players = [sum(score is not None for score in scores) for scores in data]
-    assert len(pairing.pairs) + sum(pairing.skipped.values()) == sum(map(at_most, players))
+    assert len(pairing.pairs) + sum(pairing.skipped.values()) == sum(at_most(settings_of, n) for n in players)
     assert len({pair.pair_id for pair in pairing.pairs}) == len(pairing.pairs)
     with_pair = {pair.prompt_id for pair in pairing.pairs}
     assert sorted(with_pair | {u.prompt_id for u in pairing.unpaired}) == [g.prompt.prompt_id for g in groups]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from selfalign.errors import StageFailed
 from selfalign.identity import hash_weights
 from selfalign.training import logprobs
 from selfalign.training.dataset import pair_sequences
-from selfalign.training.logprobs import checkpoint_log_probs, completion_log_probs, sequence_log_probs
+from selfalign.training.logprobs import completion_log_probs, grouped_log_probs, sequence_log_probs
 from selfalign.training.policy import load_model
 from selfalign.types import TokenSequence
 from tests.training.examples import pairs
@@ -29,6 +30,12 @@ def brute_force(model: Any, sequence: TokenSequence) -> float:
     with torch.no_grad():
         rows = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     return sum(rows[t - 1, ids[t]].item() for t in range(len(sequence.prompt_ids), len(ids)))
+
+
+def checkpoint_log_probs(
+    folder: Path, weights_hash: str, sequences: Sequence[TokenSequence], cache: Path
+) -> list[float]:
+    return grouped_log_probs(folder, weights_hash, [sequences], cache)[0]
 
 
 def test_sums_equal_brute_force_whatever_the_batches(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from selfalign.training.logprobs import sequence_log_probs
-from selfalign.training.packing import can_pack, gains, pack, packed_log_probs, rows_as_sequences
+from selfalign.training.micro_batch import forest_size, gains, tokens_read
+from selfalign.training.packing import can_pack, pack, packed_log_probs, rows_as_sequences
 from selfalign.types import TokenSequence
 
 TOKENS = st.lists(st.integers(1, 3), max_size=6).map(tuple)
@@ -25,6 +26,7 @@ def test_every_sequence_is_a_path_from_a_root_and_no_beginning_is_there_twice(se
     assert [len(path) - 1 for path in paths] == packed.positions.tolist()
     texts = {(*s.prompt_ids, *s.completion_ids) for s in sequences}
     assert set(paths) == {text[: n + 1] for text in texts for n in range(len(text))}
+    assert forest_size([(*s.prompt_ids, *s.completion_ids) for s in sequences]) == len(ids)
 
 
 @given(SEQUENCES)
@@ -77,8 +79,11 @@ def test_packing_gains_where_beginnings_are_long_and_not_where_nothing_is_shared
     prompt = tuple(range(100))
     shared = [TokenSequence(prompt, (number, 7)) for number in range(8)]
     apart = [TokenSequence((number, *prompt), (7,)) for number in range(8)]
-    assert gains(pack(shared), 8, 102)
-    assert not gains(pack(apart), 8, 102)
+    assert gains(len(pack(shared).ids), 8, 102)
+    assert not gains(len(pack(apart).ids), 8, 102)
+    assert (tokens_read(shared, True), tokens_read(shared, False)) == (100 + 8 * 2, 8 * 102)
+    assert tokens_read(apart, True) == tokens_read(apart, False) == 8 * 102
+    assert tokens_read([TokenSequence((1, 2), (3,)), TokenSequence((4,), (5,))], False) == 2 * 3, "padded"
 
 
 def test_a_model_with_a_sliding_window_or_state_is_not_packed(loaded: torch.nn.Module) -> None:

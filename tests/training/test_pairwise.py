@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from pydantic import ValidationError
 
 from selfalign.errors import BadInput, EmptyStage, GuardFailed, StageFailed
@@ -99,7 +100,9 @@ def test_wrong_reference_log_probs_are_stopped_by_the_loss(tiny_model: Path, oth
 def make_trainer(parent: Path, folder: Path, examples: list[PairExample], reference: list[float], **values: Any) -> Any:
     config = DPOTrainer.Config(**{**QUICK, **values})
     with quiet():
-        return pairwise_run._trainer(config, job(folder, parent), examples, reference, range(len(examples)))
+        method, half = pairwise_run._Pairwise(config), len(examples)
+        rows = list(zip(reference[:half], reference[half:], strict=True))
+        return method.trainer(job(folder, parent), Dataset.from_dict(method.columns(examples, rows)))
 
 
 # -- the loss and what it does -------------------------------------------------------------------
@@ -128,6 +131,18 @@ def test_figures_have_the_papers_signs() -> None:
     assert figures["rejected_displacement_per_token"] == pytest.approx(-5 / 25)
     assert figures["reward_margin"] == pytest.approx(0.7)
     assert figures["reward_accuracy"] == figures["ranking_accuracy"] == figures["ranking_accuracy_parent"] == 1
+
+
+def test_pairs_of_judgements_are_measured_apart(tiny_model: Path, tmp_path: Path) -> None:
+    examples = pairs(8)
+    both = [replace(p, of="judgements") if i % 2 else p for i, p in enumerate(examples)]
+    metrics = train(tmp_path / "both", tiny_model, pairs=both).metrics
+    together = train(tmp_path / "alike", tiny_model, pairs=examples).metrics
+    for name in ("chosen_displacement", "rejected_displacement", "reward_margin", "reward_accuracy"):
+        apart = (metrics[name] + metrics[f"judgement_{name}"]) / 2
+        assert apart == pytest.approx(together[name], abs=1e-5), "four pairs each, of the same training"
+    assert metrics["chosen_displacement"] != metrics["judgement_chosen_displacement"]
+    assert not [name for name in together if name.startswith("judgement_")]
 
 
 def test_figures_tell_displacement_from_improvement() -> None:

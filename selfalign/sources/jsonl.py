@@ -50,11 +50,15 @@ class JsonlSource:
         return rows
 
     def _rows(self) -> Iterator[Prompt]:
+        first_line: dict[str, int] = {}
         for number, line in read_lines(self.path):
             if line.strip():
                 try:
                     record = self._record(_parse(line.removesuffix(b"\n")))
-                    yield prompt_of(record, f"{self.path.name}:{number}", self.config.language)
+                    prompt = prompt_of(record, f"{self.path.name}:{number}", self.config.language)
+                    if (earlier := first_line.setdefault(prompt.text, number)) != number:
+                        raise BadInput(f"the same text as line {earlier}; remove one of them")
+                    yield prompt
                 except BadInput as error:
                     raise PromptFileError(f"{self.path}:{number}: {error}") from None
 

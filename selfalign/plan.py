@@ -8,8 +8,8 @@ the stages reach. A server's time, and that of a judge with a model of its own, 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +59,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "training": len(found.training),
             "constrained": sum(bool(p.instruction_id_list) for p in found.training),
             "held_out": len(found.held_out),
+            "left_out": dict(Counter(repeat.how for repeat in context.repeats)),
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
         "engines": _engines(config, found),
@@ -90,6 +91,8 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"prompts: {prompts['training']} for training ({prompts['constrained']} with constraints, enough for "
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
     )
+    if prompts["left_out"]:
+        console.print(f"left out as repeats: {left_out(prompts['left_out'])}")
     console.print("what rounds train (t is the round, M0 the initial model):")
     policy = [{name.replace("_", " "): value for name, value in row.items()} for row in work["policy"]]
     print_table(_spoken(policy), console)
@@ -114,6 +117,11 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
             f"training ({work['method']}) holds {shown(work['training_memory'])} of weights, gradients and optimizer state; "
             f"activations come on top, and grow with train.micro_batch_size"
         )
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Counts by kind of repeat, as people write them."""
+    return ", ".join(f"{count} {how}" for how, count in counts.items())
 
 
 def _engines(config: RunConfig, found: Preflight) -> list[dict[str, str]]:

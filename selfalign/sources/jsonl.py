@@ -34,6 +34,8 @@ class JsonlSource:
         path: str = Field(min_length=1, description="relative to where the command is run; data/... is found anywhere")
         columns: Columns | None = Field(None, description="keys that are called otherwise, e.g. {text: question}")
 
+        repeats: bool = Field(False, description="take a text that the file has twice; prompts.dedupe sets it")
+
     def __init__(self, config: Config, base: Path) -> None:
         self.config = config
         self.path = find_file(config.path, base)
@@ -56,8 +58,10 @@ class JsonlSource:
                 try:
                     record = self._record(_parse(line.removesuffix(b"\n")))
                     prompt = prompt_of(record, f"{self.path.name}:{number}", self.config.language)
-                    if (earlier := first_line.setdefault(prompt.text, number)) != number:
-                        raise BadInput(f"the same text as line {earlier}; remove one of them")
+                    if not self.config.repeats and (earlier := first_line.setdefault(prompt.text, number)) != number:
+                        raise BadInput(
+                            f"the same text as line {earlier}; remove one of them, or set prompts.dedupe: exact"
+                        )
                     yield prompt
                 except BadInput as error:
                     raise PromptFileError(f"{self.path}:{number}: {error}") from None

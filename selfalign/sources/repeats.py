@@ -30,8 +30,9 @@ def find_repeats(prompts: Sequence[Prompt], how: How) -> list[Repeat]:
         if (first := by_id.get(prompt.prompt_id)) is not None:
             found.append(Repeat(prompt, first, "exact"))
             continue
-        if how == "normalised" and (first := by_text.setdefault(normalised(prompt.text), prompt)) is not prompt:
-            found.append(Repeat(prompt, first, "normalised"))
+        alike = by_text.setdefault(normalised(prompt.text), prompt) if how == "normalised" else prompt
+        if alike is not prompt:
+            found.append(Repeat(prompt, alike, "normalised"))
             continue
         by_id[prompt.prompt_id] = prompt
     return found

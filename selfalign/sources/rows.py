@@ -96,7 +96,7 @@ def _conversational(value: Any, column: str) -> bool:
     return isinstance(value, list) or (column in _CONVERSATIONS and isinstance(value, str))
 
 
-def _turn(messages: Any, column: str, roles: Collection[str]) -> str | None:
+def _turn(messages: Any, column: str, roles: Collection[str]) -> Any:
     """The first user turn, or what the assistant says right after it; None where there is none."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise BadInput(f"column '{column}' holds no conversation; it must be a list of messages with role and content")

@@ -130,6 +130,10 @@ class PromptSettings(Settings):
     held_out_overlap: float = Field(
         0.7, gt=0, le=1, description="a training prompt whose ROUGE-L F with a held-out prompt exceeds this is refused"
     )
+    dedupe: Literal["exact", "normalised"] | None = Field(
+        None,
+        description="leave out training prompts that repeat earlier ones; normalised: but for case and punctuation",
+    )
 
 
 class ContrastSettings(Settings):

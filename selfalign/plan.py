@@ -7,8 +7,8 @@ below say how much of that rate the stages reach. A training's optimizer steps c
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -62,6 +62,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "training": len(found.training),
             "constrained": sum(bool(p.instruction_id_list) for p in found.training),
             "held_out": len(found.held_out),
+            "left_out": dict(Counter(repeat.how for repeat in context.repeats)),
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
         "engines": _engines(config, found),
@@ -93,6 +94,8 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
         f"prompts: {prompts['training']} for training ({prompts['constrained']} with constraints, enough for "
         f"{prompts['rounds_without_repeats']} rounds without repeats), {prompts['held_out']} held out"
     )
+    if prompts["left_out"]:
+        console.print(f"left out as repeats: {left_out(prompts['left_out'])}")
     console.print("what rounds train (t is the round, M0 the initial model):")
     policy = [{name.replace("_", " "): value for name, value in row.items()} for row in work["policy"]]
     print_table(_spoken(policy), console)
@@ -117,6 +120,11 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
             f"training ({work['method']}) holds {shown(work['training_memory'])} of weights, gradients and optimizer state; "
             f"activations come on top, and grow with train.micro_batch_size"
         )
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Counts by kind of repeat, as people write them."""
+    return ", ".join(f"{count} {how}" for how, count in counts.items())
 
 
 def _engines(config: RunConfig, found: Preflight) -> list[dict[str, str]]:

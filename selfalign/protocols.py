@@ -5,7 +5,7 @@ Plug-ins take rows and give rows. None of them knows the store, the workspace or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -158,7 +158,7 @@ class WritingJudge(Protocol):
 class PromptSource(Protocol):
     """Yields prompts; deterministic. Rows come with round 0; the stage that uses them sets it."""
 
-    def prompts(self) -> Sequence[Prompt]: ...
+    def prompts(self) -> Iterable[Prompt]: ...
 
 
 class Resampler(Protocol):

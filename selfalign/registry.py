@@ -66,6 +66,25 @@ _BUILTIN = (
         "one JSON object a line, optionally with if-verifiable constraints",
     ),
     Plugin(
+        "prompts",
+        "csv",
+        "selfalign.sources.csv_file:CsvSource",
+        "a row each, columns by name; .tsv, other delimiters and encodings as well",
+    ),
+    Plugin(
+        "prompts",
+        "parquet",
+        "selfalign.sources.parquet:ParquetSource",
+        "a row each of a Parquet file or a folder of them, also the first user turn of conversations",
+    ),
+    Plugin("prompts", "text", "selfalign.sources.text:TextSource", "plain text, a line or a paragraph each"),
+    Plugin(
+        "prompts",
+        "hf",
+        "selfalign.sources.hf:HfSource",
+        "a Hugging Face dataset: a folder that save_to_disk wrote, or a name on the hub",
+    ),
+    Plugin(
         "judge",
         "verifier",
         "selfalign.judges.verifier:VerifierJudge",

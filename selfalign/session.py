@@ -68,4 +68,6 @@ def session(
                 shutil.rmtree(workspace.path, ignore_errors=True)
             raise
         reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
+        if context.repeats:
+            reporter.note(f"{len(context.repeats)} training prompts left out as repeats; events name each of them")
         yield context

@@ -22,7 +22,7 @@ from selfalign.errors import PromptFileError, WeightsNotKept
 from selfalign.gold.items import GoldItem, as_judge_items, load_gold
 from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.judges.nested import judges_in
-from selfalign.sources.jsonl import find_file
+from selfalign.sources.files import find_file
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.jobs import JobFolder
 from selfalign.stages.judge import Cost, judge_batches, judge_spec, needs_model, without_model

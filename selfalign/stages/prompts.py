@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from selfalign.config import PromptSettings
 from selfalign.errors import PromptFileError
-from selfalign.identity import content_id, derive_seed
+from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.registry import find
 from selfalign.sources.draw import draw, overlap_with_held_out
+from selfalign.sources.repeats import find_repeats
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome
-from selfalign.types import Prompt, Split
+from selfalign.types import Event, Prompt, Split
 
 
 def fingerprint(context: RunContext, round: int) -> str:
@@ -32,7 +34,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         settings = context.config.prompts
         rows = draw(load_training(context), settings.per_round, round, context.config.seed)
         rows = [replace(prompt, round=round) for prompt in rows]
-    context.store.insert(rows)
+    context.store.insert([*rows, *(_new_events(context, round) if round else [])])
     constrained = sum(bool(p.instruction_id_list) for p in rows)
     return StageOutcome(len(rows), len(rows), f"{len(rows)} prompts, {constrained} with checkable constraints")
 
@@ -41,7 +43,12 @@ def load_training(context: RunContext) -> list[Prompt]:
     """Every usable training prompt, in file order."""
     if "train" not in context.pools:
         settings = context.config.prompts
-        context.pools["train"] = _load(settings.sources, settings, "train", Path.cwd())
+        rows = _read(settings.sources, settings, "train", Path.cwd())
+        if settings.dedupe is not None:
+            context.repeats = find_repeats(rows, settings.dedupe)
+            near = {id(repeat.prompt) for repeat in context.repeats if repeat.how != "exact"}
+            rows = [prompt for prompt in rows if id(prompt) not in near]
+        context.pools["train"] = _merged(rows)
     return context.pools["train"]
 
 
@@ -49,7 +56,7 @@ def load_held_out(context: RunContext) -> list[Prompt]:
     """The held-out prompts of this run: a seeded sample of ``evaluate.prompts`` of them, or all."""
     settings = context.config.prompts
     if "held_out" not in context.pools:
-        context.pools["held_out"] = _load(settings.held_out, settings, "held_out", Path.cwd())
+        context.pools["held_out"] = _merged(_read(settings.held_out, settings, "held_out", Path.cwd()))
     rows = list(context.pools["held_out"])
     wanted = context.config.evaluate.prompts
     if wanted is not None and wanted < len(rows):
@@ -73,22 +80,45 @@ def refuse_overlap(training: Sequence[Prompt], held_out: Sequence[Prompt], thres
         )
 
 
-def _load(sources: Sequence[object], settings: PromptSettings, split: Split, base: Path) -> list[Prompt]:
-    rows: dict[str, Prompt] = {}
+def _read(sources: Sequence[Any], settings: PromptSettings, split: Split, base: Path) -> list[Prompt]:
+    rows: list[Prompt] = []
     for config in sources:
-        source = find("prompts", config.id).load()(config, base)  # type: ignore[attr-defined]
+        if config.id == "jsonl" and split == "train" and settings.dedupe is not None:
+            config = config.model_copy(update={"repeats": True})
+        source = find("prompts", config.id).load()(config, base)
         for prompt in source.prompts():
             if settings.only_constrained and not prompt.instruction_id_list:
                 continue
             if settings.languages is not None and prompt.language not in settings.languages:
                 continue
-            first = rows.setdefault(prompt.prompt_id, replace(prompt, split=split, round=0))
-            if first.answer is None and prompt.answer is not None:
-                # Answers may have a file of their own, listed beside that of the prompts.
-                rows[prompt.prompt_id] = replace(first, answer=prompt.answer)
+            rows.append(replace(prompt, split=split, round=0))
     if not rows:
         raise PromptFileError(
             f"no {split} prompt is left after only_constrained={settings.only_constrained} and "
             f"languages={settings.languages}; loosen them or add prompts"
         )
+    return rows
+
+
+def _merged(prompts: Sequence[Prompt]) -> list[Prompt]:
+    rows: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first = rows.setdefault(prompt.prompt_id, prompt)
+        if first.answer is None and prompt.answer is not None:
+            # Answers may have a file of their own, listed beside that of the prompts.
+            rows[prompt.prompt_id] = replace(first, answer=prompt.answer)
     return list(rows.values())
+
+
+def _new_events(context: RunContext, round: int) -> list[Event]:
+    """What was left out for what, with the first round that drew from the rest."""
+    known = context.store.query("select event_id from events where kind = 'repeated_prompt'")["event_id"].to_pylist()
+    events = [
+        Event(
+            content_id("repeated_prompt", r.prompt.origin, r.prompt.prompt_id, r.kept.prompt_id), round, "prompts",
+            "repeated_prompt", r.prompt.prompt_id, f"{r.prompt.origin} left out: repeats {r.kept.origin} ({r.how})",
+            canonical({"kept": r.kept.prompt_id, "how": r.how, "text": r.prompt.text}),
+        )
+        for r in context.repeats
+    ]  # fmt: skip
+    return [event for event in events if event.event_id not in set(known)]

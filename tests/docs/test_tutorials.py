@@ -103,10 +103,8 @@ def test_write_a_judge(mine: Project) -> None:
     (mine.folder / "prompts" / "judges" / "customer.j2").write_text(rubric, encoding="utf-8")
     follow(mine, "write-a-judge.md")
     (judge,) = (yaml.safe_load(block) for block in blocks("write-a-judge.md", "yaml"))
-    assert [member.id for member in validate_config({"name": "x", **judge}, "test").judge.members] == [
-        "verifier",
-        "rubric_logits",
-    ]
+    members = validate_config({"name": "x", **judge}, "test").judge.members
+    assert [member.judge.id for member in members] == ["verifier", "rubric_logits"]
 
 
 def test_write_a_pair_builder(

@@ -7,7 +7,8 @@ import pytest
 
 from selfalign.errors import PromptFileError
 from selfalign.shipped import shipped
-from selfalign.sources.jsonl import JsonlSource, guess_language
+from selfalign.sources.jsonl import JsonlSource
+from selfalign.sources.language import guess_language
 from selfalign.types import Prompt
 
 

@@ -48,18 +48,13 @@ def curve(
         "color": _colour(colours),
         "tooltip": _tooltip(["line", "series", "round", "value", "low", "high", "n"]),
     }
-    dashes = {
-        "strokeDash": alt.StrokeDash(
-            "series:N", sort=list(series), legend=_legend(series) if len(colours) > 1 else None
-        )
-    }
-    base = alt.Chart().encode(**shared)
+    # With one line the series have the colours, and dashes and shapes say the same again: legends of one field join.
+    told_by = "colour" if list(colours) == list(series) else "series"
+    dashes = {"strokeDash": alt.StrokeDash(f"{told_by}:N", sort=None, scale=_scale(series), legend=_legend(series))}
     layers: list[Any] = [
-        base.mark_line(strokeWidth=2).encode(y=y, **(dashes if len(series) > 1 else {})),
-        base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title=axis), y2="high:Q"),
-        base.mark_point(filled=True, size=55, opacity=1).encode(
-            y=y, shape=alt.Shape("colour:N", sort=list(colours), legend=_legend(colours))
-        ),
+        alt.Chart().encode(**shared).mark_line(strokeWidth=2).encode(y=y, **(dashes if len(series) > 1 else {})),
+        alt.Chart().encode(**shared).mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title=axis), y2="high:Q"),
+        alt.Chart().encode(**shared).mark_point(filled=True, size=55, opacity=1).encode(y=y, shape=_shape(colours)),
     ]
     if line_at is not None:
         layers.insert(
@@ -73,7 +68,7 @@ def stacked_bars(value: str, bars: Sequence[str], parts: Sequence[str], *, share
     chart = alt.Chart().mark_bar().encode(
         y=alt.Y("bar:N", title=None, sort=list(bars), axis=alt.Axis(labelLimit=170)),
         x=alt.X("value:Q", title=value, scale=alt.Scale(zero=True, **({"domain": (0, 1)} if share else {}))),
-        color=alt.Color("part:N", sort=list(parts), scale=alt.Scale(domain=list(parts)), legend=_legend(parts, 1)),
+        color=alt.Color("part:N", sort=None, scale=_scale(parts), legend=_legend(parts, least=1)),
         order=alt.Order("order:Q"),
         tooltip=_tooltip(["bar", "part", "value"]),
     )  # fmt: skip
@@ -95,20 +90,27 @@ def grouped_bars(value: str, groups: Sequence[str], colours: Sequence[str]) -> d
 def histogram(value: str, colours: Sequence[str]) -> dict[str, Any]:
     """Shares by bin, a line a round. Rows: middle, colour, value, bin_low, bin_high, n."""
     base = alt.Chart().encode(
-        x=alt.X("middle:Q", title=value, scale=alt.Scale(zero=False, nice=True)),
+        x=alt.X("middle:Q", title=value, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
         y=alt.Y("value:Q", title="share of the round's votes", scale=alt.Scale(zero=True)),
         color=_colour(colours, ordinal=True),
         tooltip=_tooltip(["colour", "bin_low", "bin_high", "value", "n"]),
     )
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        shape=alt.Shape("colour:O", sort=list(colours), legend=_legend(colours))
-    )
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(shape=_shape(colours))
     return _spec(alt.layer(base.mark_line(strokeWidth=2), points), _HEIGHT)
 
 
 def _colour(colours: Sequence[str], *, ordinal: bool = False) -> Any:
     kind = "colour:O" if ordinal else "colour:N"
-    return alt.Color(kind, sort=list(colours), scale=alt.Scale(domain=list(colours)), legend=_legend(colours))
+    return alt.Color(kind, sort=None, scale=_scale(colours), legend=_legend(colours))
+
+
+def _shape(colours: Sequence[str]) -> Any:
+    return alt.Shape("colour:N", sort=None, scale=_scale(colours), legend=_legend(colours))
+
+
+def _scale(values: Sequence[str]) -> Any:
+    """Legends of colour, shape and dash become one where their field and scale are the same."""
+    return alt.Scale(domain=list(values))
 
 
 def _legend(entries: Sequence[str], least: int = 2) -> Any:
@@ -116,8 +118,8 @@ def _legend(entries: Sequence[str], least: int = 2) -> Any:
     if len(entries) < least:
         return None
     widest = max(len(entry) for entry in entries)
-    return alt.Legend(title=None, orient="top", direction="horizontal", columns=1 if widest > 22 else 2 if widest > 9 else 4,
-                      labelLimit=280, symbolType="square")  # fmt: skip
+    columns = 1 if widest > 16 else 2 if widest > 9 else 3
+    return alt.Legend(title=None, orient="top", direction="horizontal", columns=columns, labelLimit=270)
 
 
 def _tooltip(names: Sequence[str]) -> list[Any]:

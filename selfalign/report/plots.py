@@ -380,7 +380,7 @@ def _round_table(runs: Sequence[RunFigures]) -> Table:
     rows = [
         {
             **asdict(found), "run": run.label, "trained_on": _trained_on(asdict(found)),
-            "gate": f"{found.gate}: {found.gate_failed}" if found.gate_failed else found.gate,
+            "gate": _words(f"{found.gate}: {found.gate_failed}" if found.gate_failed else found.gate),
         }
         for run in runs
         for found in run.rounds
@@ -412,7 +412,11 @@ def _gate_table(runs: Sequence[RunFigures]) -> Table:
         **_run_column(runs), "round": "round", "branch": "branch", "rule": "rule", "figure": "figure", "value": "value",
         "threshold": "bound", "verdict": "verdict", "done": "what followed", "reason": "why",
     }  # fmt: skip
-    rows = [{"run": run.label, **asdict(found)} for run in runs for found in run.decisions]
+    rows = [
+        {"run": run.label, **asdict(found), "verdict": _words(found.verdict), "done": _words(found.done)}
+        for run in runs
+        for found in run.decisions
+    ]
     return Table(
         "gate_decisions", "", "", _without_empty(columns, rows), rows, "no gate has decided yet, or the config has none"
     )
@@ -430,6 +434,10 @@ def _cost_table(runs: Sequence[RunFigures]) -> Table:
 
 def _without_empty(columns: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
     return {key: words for key, words in columns.items() if any(row.get(key) is not None for row in rows)}
+
+
+def _words(code: str | None) -> str | None:
+    return code.replace("_", " ") if code else code
 
 
 def _recent(run: RunFigures, rounds: Sequence[int]) -> set[int]:

@@ -75,13 +75,16 @@ def stacked_bars(value: str, bars: Sequence[str], parts: Sequence[str], *, share
     return _spec(chart, max(60, (_BAR + 6) * len(bars)))
 
 
-def grouped_bars(value: str, groups: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
-    """Horizontal bars, those of a group beside one another. Rows: group, colour, value, and what ``note`` says."""
+def grouped_bars(value: str, groups: Sequence[str], colours: Sequence[str], *, ordinal: bool = False) -> dict[str, Any]:
+    """Horizontal bars, those of a group beside one another. Rows: group, colour, value, and what ``note`` says.
+
+    ``ordinal``: the colours have an order, as rounds have.
+    """
     chart = alt.Chart().mark_bar().encode(
         y=alt.Y("group:N", title=None, sort=list(groups), axis=alt.Axis(labelLimit=170)),
         yOffset=alt.YOffset("colour:N", sort=list(colours)),
         x=alt.X("value:Q", title=value, scale=alt.Scale(zero=True)),
-        color=_colour(colours, ordinal=True),
+        color=_colour(colours, ordinal=ordinal),
         tooltip=_tooltip(["group", "colour", "value", "note"]),
     )  # fmt: skip
     return _spec(chart, max(80, (8 + 14 * len(colours)) * len(groups)))
@@ -118,7 +121,7 @@ def _legend(entries: Sequence[str], least: int = 2) -> Any:
     if len(entries) < least:
         return None
     widest = max(len(entry) for entry in entries)
-    columns = 1 if widest > 16 else 2 if widest > 9 else 3
+    columns = 1 if widest > 16 else 2 if widest > 6 else 4
     return alt.Legend(title=None, orient="top", direction="horizontal", columns=columns, labelLimit=270)
 
 

@@ -116,24 +116,24 @@ CURVES = (
             "undesirable_displacement": "not wanted", "best_logp_change": "best ranked", "rest_logp_change": "other ranked",
         },
         "training", split="train", line_at=0,
-        absent="not measured: no round was trained yet, or the loss compares nothing",
+        absent="no figure: no round was trained yet, or its trainer does not report it",
     ),
     Curve(
         "reward_accuracy", "Pairs that training got right",
         "Gained more: the chosen answer's likelihood grew more than the rejected one's. Likelier: it is at least as likely.",
         "share of pairs", {"reward_accuracy": "gained more", "ranking_accuracy": "likelier", "rank_accuracy": "ranked likelier"},
         "training", split="train", line_at=0.5, domain=(0, 1),
-        absent="not measured: no round was trained on pairs or rankings yet",
+        absent="no figure: no round was trained on pairs or rankings yet, or its trainer does not report it",
     ),
     Curve(
         "reward_margin", "Reward margin", "beta times how much more the chosen answer gained than the rejected one.", "nats",
         {"reward_margin": "margin"}, "training", split="train", line_at=0,
-        absent="not measured: no round was trained on pairs yet, or the loss has no reference",
+        absent="no figure: no round was trained on pairs yet, or the loss has no reference",
     ),
     Curve(
         "loss", "Loss", "Before the first step, and over the last tenth of the steps.", "loss",
         {"guard_loss": "before", "train_loss": "at the end"}, "training", split="train",
-        absent="not measured: no round was trained yet",
+        absent="no figure: no round was trained yet, or its trainer does not report it",
     ),
 )  # fmt: skip
 

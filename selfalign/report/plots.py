@@ -98,7 +98,7 @@ def _curve(runs: Sequence[RunFigures], curve: Curve) -> Plot:
         for found in run.measured
         if found.metric in curve.metrics and found.split == curve.split and _shown(run, found)
     ]
-    return _drawn(curve, rows, list(curve.metrics.values()))
+    return _drawn(curve, runs, rows, list(curve.metrics.values()))
 
 
 def _judge_curve(runs: Sequence[RunFigures], curve: Curve) -> Plot:
@@ -110,7 +110,7 @@ def _judge_curve(runs: Sequence[RunFigures], curve: Curve) -> Plot:
         for found in run.judge_figures
         if found.metric in curve.metrics and (by_judge or found.whole) and _shown(run, found)
     ]
-    return _drawn(curve, rows, list(dict.fromkeys(row["series"] for row in rows)))
+    return _drawn(curve, runs, rows, list(dict.fromkeys(row["series"] for row in rows)))
 
 
 def _judge_name(found: JudgeFigure) -> str:
@@ -134,10 +134,11 @@ def _line(run: RunFigures, branch: str | None) -> str:
     return f"{run.label}, branch {branch}" if branch else run.label
 
 
-def _drawn(curve: Curve, rows: Sequence[Row], series: Sequence[str]) -> Plot:
+def _drawn(curve: Curve, runs: Sequence[RunFigures], rows: Sequence[Row], series: Sequence[str]) -> Plot:
     if not rows:
         return Plot(curve.name, curve.title, curve.about, _CURVE_COLUMNS, absent=curve.absent)
-    lines = list(dict.fromkeys(row["line"] for row in rows))
+    # Runs come first in every plot, measured or not, so that each has one colour on the whole page.
+    lines = list(dict.fromkeys([*(run.label for run in runs), *(row["line"] for row in rows)]))
     series = [name for name in series if any(row["series"] == name for row in rows)]
     several = len(lines) > 1
     for row in rows:
@@ -176,7 +177,7 @@ def _length_plot(runs: Sequence[RunFigures]) -> Plot:
         for run in runs
         for found in run.lengths
     ]  # fmt: skip
-    return _drawn(curve, rows, list(_KINDS.values()))
+    return _drawn(curve, runs, rows, list(_KINDS.values()))
 
 
 def _diversity_plot(runs: Sequence[RunFigures]) -> Plot:
@@ -198,7 +199,7 @@ def _diversity_plot(runs: Sequence[RunFigures]) -> Plot:
             ("duplicate_share", found.duplicate_share), ("seen_before", found.seen_before / max(found.candidates, 1))
         )
     ]  # fmt: skip
-    return _drawn(curve, rows, list(names.values()))
+    return _drawn(curve, runs, rows, list(names.values()))
 
 
 # -- judges --------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ def _agreement_plot(runs: Sequence[RunFigures]) -> Plot:
         for run in runs
         for found in run.agreement
     ]  # fmt: skip
-    return _drawn(curve, rows, list(dict.fromkeys(row["series"] for row in rows)))
+    return _drawn(curve, runs, rows, list(dict.fromkeys(row["series"] for row in rows)))
 
 
 _OUTCOMES = {
@@ -294,7 +295,7 @@ def _health_table(runs: Sequence[RunFigures]) -> Table:
 
 _STEPS = {
     "prompts": "prompts", "answered": "answered", "judged": "with a valid vote", "kept": "kept by the resampler",
-    "paired": "gave a pair, label or ranking",
+    "paired": "gave an example",
 }  # fmt: skip
 
 
@@ -309,12 +310,15 @@ def _funnel_plot(run: RunFigures, runs: Sequence[RunFigures]) -> Plot:
         if found.round in recent
     ]  # fmt: skip
     name, title = _name("yield_funnel", run, runs), _of(run, runs, "How far prompts got")
-    about, columns = "Prompts at every step.", ("run", "round", "step", "name", "prompts", "row_count", "share")
+    about, columns = (
+        "Prompts at every step. An example is a pair, a label or a ranking.",
+        ("run", "round", "step", "name", "prompts", "row_count", "share"),
+    )
     if not rows:
         return Plot(name, title, about, columns, absent="no round has training prompts yet")
     groups = [words for step, words in _STEPS.items() if any(row["name"] == step for row in rows)]
     colours = list(dict.fromkeys(row["colour"] for row in rows))
-    return Plot(name, title, about, columns, rows, charts.grouped_bars("prompts", groups, colours))
+    return Plot(name, title, about, columns, rows, charts.grouped_bars("prompts", groups, colours, ordinal=True))
 
 
 def _fate_plot(run: RunFigures, runs: Sequence[RunFigures]) -> Plot:
@@ -348,19 +352,22 @@ def _cost_plot(runs: Sequence[RunFigures]) -> Plot:
         for found in run.costs:
             if found.seconds is not None:
                 seconds[run.label, found.stage] = seconds.get((run.label, found.stage), 0.0) + found.seconds
+    unit, length = ("minutes", 60) if sum(seconds.values()) > 600 else ("seconds", 1)
     rows = [
-        {"run": run, "stage": stage, "seconds": spent, "group": stage.replace("_", " "), "colour": run, "value": spent / 60,
-         "note": f"{spent:.1f} s"}
+        {
+            "run": run, "stage": stage, "seconds": spent, "group": stage.replace("_", " "), "colour": run,
+            "value": spent / length, "note": f"{spent:.1f} s",
+        }
         for (run, stage), spent in seconds.items()
     ]  # fmt: skip
     columns = ("run", "stage", "seconds")
-    about = "Minutes in every stage, over all rounds."
+    about = "Time in every stage, over all rounds."
     if not rows:
         return Plot("cost_by_stage", "Where the time went", about, columns, absent="no stage has ended yet")
     groups = list(dict.fromkeys(row["group"] for row in rows))
     colours = list(dict.fromkeys(row["colour"] for row in rows))
     return Plot(
-        "cost_by_stage", "Where the time went", about, columns, rows, charts.grouped_bars("minutes", groups, colours)
+        "cost_by_stage", "Where the time went", about, columns, rows, charts.grouped_bars(unit, groups, colours)
     )
 
 

@@ -72,7 +72,7 @@ def _read_run(workspace: Workspace, examples: int) -> RunFigures:
             workspace=str(workspace.path),
             read_at=datetime.now(UTC),
             about=about,
-            standing=_standing(store, at_work),
+            standing=_standing(store, at_work, _rounds(about)),
             examples=read_examples(store, examples),
             gaps=gaps,
             **parts,
@@ -118,18 +118,28 @@ def _object(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _standing(store: Snapshot, at_work: bool) -> Standing:
-    rounds = store.rows("SELECT round, status FROM rounds ORDER BY round")
+def _rounds(about: About | None) -> int | None:
+    rounds = about.config.get("rounds") if about else None
+    return rounds if isinstance(rounds, int) else None
+
+
+def _standing(store: Snapshot, at_work: bool, wanted: int | None) -> Standing:
+    """``wanted``: the last round that the config asks for."""
+    rounds = {row["round"]: row["status"] for row in store.rows("SELECT round, status FROM rounds ORDER BY round")}
     stages = store.rows("SELECT round, stage, status FROM stages ORDER BY started_at DESC LIMIT 1")
-    done = [row["round"] for row in rounds if row["status"] == "done"]
+    done = [round for round, status in rounds.items() if status == "done"]
+    of = f" of {wanted}" if wanted is not None and wanted > max(done, default=0) else ""
     finished = (
-        f"rounds 0 to {max(done)} are done" if len(done) > 1 else "round 0 is done" if done else "no round is done"
+        f"rounds 0 to {max(done)}{of} are done"
+        if len(done) > 1
+        else f"round 0{of} is done"
+        if done
+        else "no round is done"
     )
-    open_rounds = [row["round"] for row in rounds if row["status"] != "done"]
-    if not open_rounds:
-        return Standing(at_work, f"{finished}; at work" if at_work else finished)
+    if len(done) == len(rounds):  # the last round has ended, and none has begun since
+        return Standing(at_work and bool(of), f"{finished}; at work" if at_work and of else finished)
     last = stages[0] if stages else None
-    where = f"round {last['round']}, stage {last['stage']} ({last['status']})" if last else f"round {open_rounds[0]}"
+    where = f"round {last['round']}, stage {last['stage']} ({last['status']})" if last else f"round {max(rounds)}"
     return Standing(at_work, f"{finished}; {'at work on' if at_work else 'stopped in'} {where}")
 
 

@@ -19,7 +19,9 @@ _SHARES = {"pass_rate_strict": 0.25, "pass_rate_loose": 0.28, "pass_rate_strict_
            "empty_share": 0.0, "distinct_1": 0.2, "distinct_2": 0.5, "distinct_3": 0.7, "self_bleu": 0.15}  # fmt: skip
 
 
-def make_workspace(folder: Path, store: Path, name: str = "made", *, rounds: int = 3, better: float = 0.03) -> Workspace:
+def make_workspace(
+    folder: Path, store: Path, name: str = "made", *, rounds: int = 3, better: float = 0.03
+) -> Workspace:
     """A run of ``rounds`` rounds of pairs, with a branch and gates. ``store`` is an empty store to copy."""
     workspace = Workspace(folder / name)
     workspace.path.mkdir(parents=True)
@@ -60,7 +62,11 @@ def _figures(t: int, better: float) -> list[Evaluation]:
     if t:
         found += [_figure(t, "pass_rate_delta_vs_m0", better * t), _figure(t, "win_rate_vs_previous", 0.55),
                   _figure(t, "lc_win_rate_vs_previous", 0.52), _figure(t, "log_ratio_vs_m0", 1.5 * t)]  # fmt: skip
-        for name, value in {"chosen_displacement": -0.5 * t, "rejected_displacement": -2.0 * t, "reward_accuracy": 0.8}.items():
+        for name, value in {
+            "chosen_displacement": -0.5 * t,
+            "rejected_displacement": -2.0 * t,
+            "reward_accuracy": 0.8,
+        }.items():
             found.append(evaluation(name, value, round=t, split="train"))
     found.append(evaluation("judge_drift", math.nan, round=t))
     return found
@@ -79,7 +85,9 @@ def _round(t: int) -> list[Row]:
         for c in range(3):
             mine = f"{name}-{t}-{c}"
             text = f"{'A short' if c else 'One long'} answer number {c} of round {t}, {HOSTILE if p == 0 else 'plain'}."
-            rows.append(candidate(mine, name, round=t, sample_idx=c, weights_hash=f"w{t - 1}", text=text, n_tokens=20 + c))
+            rows.append(
+                candidate(mine, name, round=t, sample_idx=c, weights_hash=f"w{t - 1}", text=text, n_tokens=20 + c)
+            )
             for v, judge in enumerate(("weighted", "rubric_logits")):
                 outcome = _OUTCOMES[(p + c + t + v) % len(_OUTCOMES)]
                 rows.append(judgement(f"{mine}-{v}", mine, round=t, judge=judge, judge_hash=judge, outcome=outcome,
@@ -96,4 +104,6 @@ def _decision(t: int) -> Row:
     detail = {"rule": "judge_accuracy", "figure": "judge_pairwise_accuracy", "verdict": "fail" if t == 2 else "pass",
               "done": "continue" if t == 2 else None, "value": 0.6, "low": 0.5, "threshold": 0.5, "gate": 0, "n": 10,
               "action": "continue", "high": None, "remedy": None}  # fmt: skip
-    return event(f"gate-{t}", round=t, stage="gate", kind="gate", message=f"held against {HOSTILE}", detail=json.dumps(detail))
+    return event(
+        f"gate-{t}", round=t, stage="gate", kind="gate", message=f"held against {HOSTILE}", detail=json.dumps(detail)
+    )

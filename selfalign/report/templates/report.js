@@ -16,7 +16,7 @@
         labelColor: muted, titleColor: muted, titleFontWeight: "normal", gridColor: line, domainColor: muted,
         tickColor: muted, labelFontSize: 12, titleFontSize: 12, labelOverlap: true,
       },
-      legend: { labelColor: text, labelFontSize: 12, symbolStrokeWidth: 2 },
+      legend: { labelColor: text, labelFontSize: 12, symbolStrokeWidth: 2, layout: { top: { direction: "vertical" } } },
       view: { stroke: null },
       rule: { color: muted },
       range: {

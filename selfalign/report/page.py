@@ -7,6 +7,7 @@ content security policy names the page's two scripts by their hashes and forbids
 from __future__ import annotations
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +25,8 @@ from selfalign.report.cells import cell
 from selfalign.report.diff import Run, word_diff
 from selfalign.report.figures import Example, RunFigures, Side
 from selfalign.report.javascript import vega_bundle
-from selfalign.report.plots import Plot, Section, Table, sections
-from selfalign.visible import visible
+from selfalign.report.plots import Section, Table, sections
+from selfalign.visible import json_safe, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 #: Characters of a text that are shown.
@@ -158,9 +159,7 @@ def _csv_columns(table: Table) -> list[str]:
 
 
 def _dumps(value: Any, **options: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"), **options)
+    return json_safe(json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"), **options))
 
 
 def _script(text: str) -> Markup:
@@ -189,6 +188,3 @@ def _policy(*scripts: str) -> str:
 
 def _yaml(value: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
-
-
-__all__ = ["Plot", "Section", "Table", "differences", "headline", "render"]

@@ -13,7 +13,7 @@ from selfalign.workspace import Workspace
 from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
 
 #: Would run, load, or end its element, wherever it stood unescaped.
-HOSTILE = """</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=2"> <!-- {{ 7*7 }} '"&<b>\u2028\x1b[2J"""
+HOSTILE = """</script><script>document.documentElement.dataset.hacked = 1</script><img src=x onerror="document.documentElement.dataset.hacked=2"> <!-- {{ 7*7 }} '"&<b>\u2028\x1b[2J"""
 _OUTCOMES = ("ok", "ok", "ok", "parse_error", "truncated")
 _SHARES = {"pass_rate_strict": 0.25, "pass_rate_loose": 0.28, "pass_rate_strict_instruction": 0.3, "truncated_share": 0.2,
            "empty_share": 0.0, "distinct_1": 0.2, "distinct_2": 0.5, "distinct_3": 0.7, "self_bleu": 0.15}  # fmt: skip

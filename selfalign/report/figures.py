@@ -207,7 +207,7 @@ class Cost:
     """What a stage of a round cost."""
 
     view: ClassVar[str] = "cost_by_stage"
-    order: ClassVar[str] = "first_started"
+    order: ClassVar[str] = "first_started, round, stage"
     round: int
     stage: str
     status: str
@@ -241,7 +241,7 @@ class Branch:
     """Rows that were set aside."""
 
     view: ClassVar[str] = "branches"
-    order: ClassVar[str] = "created_at"
+    order: ClassVar[str] = "created_at, branch"
     branch: str
     created_at: datetime
     from_round: int

@@ -33,13 +33,16 @@ def make_workspace(
         version="0.1.0",
     )  # fmt: skip
     for t in range(rounds + 1):
-        made.put_round(t, weights_hash=f"w{t}", parent_hash=f"w{t - 1}" if t else None, trainer="dpo" if t else None,
-                       reference_hash=f"w{t - 1}" if t else None, status="running")  # fmt: skip
-        for stage, rows in {"generate": 12, "judge": 24, "pair": 3, "train": 1}.items() if t else {"answer": 4}.items():
-            made.start_stage(t, stage, "f")
-            made.finish_stage(t, stage, "f", rows_in=rows, rows_out=rows)
-        made.insert([*_figures(t, better), *(_round(t) if t else []), _decision(t)])
-        made.put_round(t, status="done")
+        with made.write():
+            made.put_round(t, weights_hash=f"w{t}", parent_hash=f"w{t - 1}" if t else None, trainer="dpo" if t else None,
+                           reference_hash=f"w{t - 1}" if t else None, status="running")  # fmt: skip
+            for stage, rows in (
+                {"generate": 12, "judge": 24, "pair": 3, "train": 1}.items() if t else {"answer": 4}.items()
+            ):
+                made.start_stage(t, stage, "f")
+                made.finish_stage(t, stage, "f", rows_in=rows, rows_out=rows)
+            made.insert([*_figures(t, better), *(_round(t) if t else []), _decision(t)])
+            made.put_round(t, status="done")
     with made.write() as transaction:
         transaction.execute(
             "INSERT INTO branches (branch, from_round, from_stage, reason, detail, config) VALUES "
@@ -87,6 +90,9 @@ def _round(t: int) -> list[Row]:
             text = f"{'A short' if c else 'One long'} answer number {c} of round {t}, {HOSTILE if p == 0 else 'plain'}."
             rows.append(
                 candidate(mine, name, round=t, sample_idx=c, weights_hash=f"w{t - 1}", text=text, n_tokens=20 + c)
+            )
+            rows.append(
+                judgement(f"{mine}-v", mine, round=t, judge="verifier", judge_hash="v", weights_hash=None, score=c % 2)
             )
             for v, judge in enumerate(("weighted", "rubric_logits")):
                 outcome = _OUTCOMES[(p + c + t + v) % len(_OUTCOMES)]

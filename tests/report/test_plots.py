@@ -35,7 +35,7 @@ def encodings(spec: Any, channel: str) -> list[Any]:
 def test_every_plot_is_drawn_or_says_why_not(figures: RunFigures) -> None:
     found = plots([figures])
     assert {plot.name for plot in found.values() if not plot.spec} == {
-        "win_rate_vs_m0", "plain_text", "near_duplicates", "judge_drift", "self_judging", "judge_agreement",
+        "win_rate_vs_m0", "plain_text", "near_duplicates", "judge_drift", "self_judging",
         "reward_margin", "loss", "judge_readable",
     }  # fmt: skip
     for plot in found.values():

@@ -16,7 +16,7 @@ def vega_bundle() -> str:
         return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    text: str = vl_convert.javascript_bundle()
+    text: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub makes an optional argument required
     with contextlib.suppress(OSError):  # a cache; without one it only takes longer
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, text)

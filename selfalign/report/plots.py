@@ -221,7 +221,7 @@ def _agreement_plot(runs: Sequence[RunFigures]) -> Plot:
         for run in runs
         for found in run.agreement
     ]  # fmt: skip
-    return _drawn(curve, runs, rows, list(dict.fromkeys(row["series"] for row in rows)))
+    return _drawn(curve, runs, rows, sorted({found.judge for run in runs for found in run.agreement}))
 
 
 _OUTCOMES = {
@@ -353,7 +353,7 @@ def _cost_plot(runs: Sequence[RunFigures]) -> Plot:
             if found.seconds is not None:
                 seconds[run.label, found.stage] = seconds.get((run.label, found.stage), 0.0) + found.seconds
     unit, length = ("minutes", 60) if sum(seconds.values()) > 600 else ("seconds", 1)
-    rows = [
+    rows: list[Row] = [
         {
             "run": run, "stage": stage, "seconds": spent, "group": stage.replace("_", " "), "colour": run,
             "value": spent / length, "note": f"{spent:.1f} s",

@@ -440,7 +440,7 @@ def _cost_table(runs: Sequence[RunFigures]) -> Table:
 
 
 def _without_empty(columns: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
-    return {key: words for key, words in columns.items() if any(row.get(key) is not None for row in rows)}
+    return {key: words for key, words in columns.items() if any(row.get(key) not in (None, "") for row in rows)}
 
 
 def _words(code: str | None) -> str | None:

@@ -143,7 +143,7 @@ def test_the_page_has_stages_tables_and_events(three_rounds: Project) -> None:
     assert "paired" in shown["tiny-yields"]["data"]
     report = three_rounds.workspace / "report.html"
     assert shown["tiny-report"]["data"] == f"[{report.resolve().as_uri()}]({report.resolve().as_uri()})"
-    assert "rounds 0 to 3 are done" in report.read_text(encoding="utf-8")
+    until(lambda: "rounds 0 to 3 are done" in report.read_text(encoding="utf-8"), "the report of the last round")
     names = {run["name"] for run in ask(three_rounds.api, "task_runs/filter")}
     assert {"round-0-answer", "round-3-train"} <= names
     since = {"occurred": {"since": "2020-01-01T00:00:00Z"}, "event": {"prefix": ["selfalign."]}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,12 @@ class Notes(Silent):
         self.said.append(message)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does other work takes its time."""
+    monkeypatch.setattr(module, "_PATIENCE_S", 180.0)
+
+
 def make_context(folder: Path, **execution: Any) -> tuple[RunContext, Notes]:
     workspace, notes = Workspace(folder / "run"), Notes()
     workspace.create()
@@ -37,13 +42,12 @@ def make_context(folder: Path, **execution: Any) -> tuple[RunContext, Notes]:
 
 def test_updates_are_written_one_after_another(tmp_path: Path) -> None:
     context, notes = make_context(tmp_path)
-    started = time.monotonic()
     with Reports(context) as reports:
         reports.update()
         context.store.put_round(0, status="done")
         reports.update()
-        assert time.monotonic() - started < 1, "nobody waits for a report while rounds are made"
-    assert "round 0 of 3 is done" in reports.path.read_text(encoding="utf-8") or not notes.said
+        assert reports.path.exists() is False, "nobody waits for a report while rounds are made"
+    assert "round 0 is done" in reports.path.read_text(encoding="utf-8")
     assert notes.said == []
 
 

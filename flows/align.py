@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from prefect.tasks import Task
 
 from flows.head_start import HeadStart
 from flows.page import Page, PageReporter, announce
+from flows.reports import Reports
 from flows.server import wait_until_healthy
 from selfalign import control
 from selfalign.errors import GateStopped
@@ -97,20 +99,23 @@ def rounds_on_page(context: RunContext, last: int, head: HeadStart | None = None
 def _rounds(
     context: RunContext, last: int, head: HeadStart | None, run_stage: RunStage, page: Page | None
 ) -> str | None:
-    for round in [left for left in rounds_left(context) if left <= last]:
-        begin_round(context, round)
-        for name in stages_of(round, context.config):
-            if why := _hold(context, round, page):
-                return why
-            try:
-                run_stage(context, head, round, name)
-            except GateStopped:
-                if page:
-                    _publish_decisions(context, page)
-                raise
-        end_round(context, round)
-        if page:
-            _publish(context, round, page)
+    with Reports(context) as reports:
+        for round in [left for left in rounds_left(context) if left <= last]:
+            begin_round(context, round)
+            for name in stages_of(round, context.config):
+                if why := _hold(context, round, page):
+                    return why
+                try:
+                    run_stage(context, head, round, name)
+                except GateStopped:
+                    if page:
+                        _publish_decisions(context, page)
+                    raise
+            end_round(context, round)
+            reports.update()
+            if page:
+                _publish(context, round, page)
+                _publish_link(context, reports.path, page)
     return None
 
 
@@ -145,6 +150,13 @@ def _publish_decisions(context: RunContext, page: Page) -> None:
     found = context.store.query(_DECISIONS).to_pylist()
     if found:
         page.put("table", "gates", json.dumps(found), f"What the gates of {context.config.name} decided")
+
+
+def _publish_link(context: RunContext, report: Path, page: Page) -> None:
+    """As Prefect's own link artifacts are: a browser that will not open a file from a page shows where it is."""
+    if context.config.execution.report:
+        address = report.resolve().as_uri()
+        page.put("markdown", "report", f"[{address}]({address})", f"Report of {context.config.name}")
 
 
 def _publish(context: RunContext, round: int, page: Page) -> None:

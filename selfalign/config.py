@@ -238,6 +238,7 @@ class ExecutionSettings(Settings):
     retries: int = Field(2, ge=0, description="further attempts at a stage whose process died or ran out of time")
     retry_delay_seconds: float = Field(5.0, ge=0, description="before the first retry; doubles with each further one")
     stage_timeout_seconds: float | None = Field(None, gt=0, description="a stage process is ended after this long")
+    report: bool = Field(True, description="write report.html into the workspace after each round")
 
 
 #: How a judge is taught where ``teach.train`` does not say. A verdict is a token or two beside instructions' hundreds.

@@ -25,7 +25,9 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("module", ["selfalign", "selfalign.config", "selfalign.registry", "selfalign.cli.app"])
+@pytest.mark.parametrize(
+    "module", ["selfalign", "selfalign.config", "selfalign.registry", "selfalign.cli.app", "selfalign.report.write"]
+)
 def test_importing_loads_neither_prefect_nor_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('prefect', 'torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -48,6 +50,8 @@ def test_imports_point_down(path: Path) -> None:
     part = path.relative_to(PACKAGE).parts[0]
     if part != "cli":
         assert not any(name.split(".")[0] in ("prefect", "flows") for name in names)
+    if part not in ("cli", "report"):
+        assert not any(name.startswith("selfalign.report") for name in names), "a report is made of a run, not by it"
     if part in (*CAPABILITIES, *ABOVE):
         upward = ("selfalign.stages", "selfalign.store", "selfalign.rounds", "selfalign.cli", "selfalign.workspace")
         assert not [name for name in names if name.startswith(upward)]

@@ -128,8 +128,8 @@ class Project:
             "calibrate": {"enabled": "never"},
             # Figures of a tiny model are noise; tests of gates set their own.
             "gates": [],
-            # A stage that a test kills must stop the run, not be tried again.
-            "execution": {"retries": 0},
+            # A stage that a test kills must stop the run, not be tried again. A report takes seconds.
+            "execution": {"retries": 0, "report": False},
         }  # fmt: skip
         config.update(changes)
         path = self.folder / "run.yaml"

@@ -141,6 +141,9 @@ def test_the_page_has_stages_tables_and_events(three_rounds: Project) -> None:
     shown = {artifact["key"]: artifact for artifact in artifacts}
     assert [row["model"] for row in json.loads(shown["tiny-rounds"]["data"])] == ["M0", "M1", "M2", "M3"]
     assert "paired" in shown["tiny-yields"]["data"]
+    report = three_rounds.workspace / "report.html"
+    assert shown["tiny-report"]["data"] == f"[{report.resolve().as_uri()}]({report.resolve().as_uri()})"
+    until(lambda: "rounds 0 to 3 are done" in report.read_text(encoding="utf-8"), "the report of the last round")
     names = {run["name"] for run in ask(three_rounds.api, "task_runs/filter")}
     assert {"round-0-answer", "round-3-train"} <= names
     since = {"occurred": {"since": "2020-01-01T00:00:00Z"}, "event": {"prefix": ["selfalign."]}}
@@ -164,7 +167,7 @@ def more(three_rounds: Project, tmp_path: Path) -> Project:
 
 def test_a_run_waits_for_approval_and_for_a_pause_to_end(more: Project) -> None:
     assert more.api
-    more.write(**QUICK, rounds=4, execution={"approve": True})
+    more.write(**QUICK, rounds=4, execution={"approve": True, "report": False})
     with running(more, "selfalign", "run", "run.yaml") as process:
         until(lambda: "round 3 waits for approval" in log_of(more), "waiting")
 
@@ -185,7 +188,7 @@ def test_a_run_waits_for_approval_and_for_a_pause_to_end(more: Project) -> None:
 
 
 def test_an_unapproved_run_may_end_instead_of_waiting(more: Project) -> None:
-    more.write(**QUICK, rounds=4, execution={"approve": True, "when_paused": "exit"})
+    more.write(**QUICK, rounds=4, execution={"approve": True, "when_paused": "exit", "report": False})
     done = more.selfalign("run", "run.yaml")
     assert done.returncode == 0, done.stderr
     assert "selfalign approve" in done.stderr
@@ -212,7 +215,7 @@ def test_serve_fires_skips_what_overlaps_and_a_cancelled_firing_can_be_resumed(m
 
 def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
     more.api = None
-    more.write(**QUICK, rounds=4, execution={"retry_delay_seconds": 0.1})
+    more.write(**QUICK, rounds=4, execution={"retry_delay_seconds": 0.1, "report": False})
     with running(more, "selfalign", "run", "run.yaml") as process:
         until(lambda: working_on(more, "round-4-generate"), "generating")
         # The stage before may have ended a moment ago, and not be reaped yet.

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import calibrate, compare, disk, history, inspect, reward, schedule, setup, sql, start, verify
+from selfalign.cli import (
+    calibrate,
+    compare,
+    disk,
+    export,
+    history,
+    inspect,
+    reward,
+    schedule,
+    setup,
+    sql,
+    start,
+    verify,
+)
 
 app = typer.Typer(
     name="selfalign",
@@ -46,6 +59,7 @@ app.command()(verify.verify)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(reward.reward)
+app.command()(export.export)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

@@ -88,11 +88,15 @@ def _text(path: Path, row: Any, column: str | None) -> str:
     if isinstance(row, str) and column is None:
         return row
     if not isinstance(row, Mapping):
-        raise BadInput(f"{path}: has no columns to choose '{column}' from" if column else f"{path}: items must be objects")
+        raise BadInput(
+            f"{path}: has no columns to choose '{column}' from" if column else f"{path}: items must be objects"
+        )
     name = column or next((known for known in KNOWN_COLUMNS if known in row), None)
     if name is None or name not in row:
         looked = f"column '{name}'" if name else f"one of {', '.join(KNOWN_COLUMNS)}"
-        raise BadInput(f"{path}: has no {looked} (found: {', '.join(map(str, row))}); name it with --decontaminate-column")
+        raise BadInput(
+            f"{path}: has no {looked} (found: {', '.join(map(str, row))}); name it with --decontaminate-column"
+        )
     return "\n".join(_strings(row[name]))
 
 

@@ -111,6 +111,8 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
     },
 }  # fmt: skip
 
+#: Column that names a row of each kind.
+KEYS: Mapping[Kind, str] = {"pairs": "pair_id", "unary": "label_id", "sft": "example_id", "judgements": "judgement_id"}
 #: A conversation as TRL has it.
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfalign.export.columns import KEYS
 from selfalign.export.request import Request
 
 _PROMPT = "prompt.language, prompt.category, prompt.origin AS prompt_origin"
@@ -37,7 +38,7 @@ def query(request: Request) -> tuple[str, dict[str, Any]]:
         found AS ({rows})
         SELECT *, prompt_id IN (SELECT prompt_id FROM held_out) OR coalesce(prompt, '') IN (SELECT text FROM held_out)
             AS is_held_out
-        FROM found {where} ORDER BY round, {_KEY[request.kind]}"""
+        FROM found {where} ORDER BY round, {_ORDER[request.kind]}"""
     params: dict[str, Any] = {}
     if request.rounds is not None:
         params["rounds"] = list(request.rounds)
@@ -46,7 +47,8 @@ def query(request: Request) -> tuple[str, dict[str, Any]]:
     return sql, params
 
 
-_KEY = {"pairs": "pair_id", "unary": "label_id, label", "sft": "example_id", "judgements": "judgement_id"}
+#: Rows in order, so that two exports of a run are the same bytes.
+_ORDER = {**KEYS, "unary": "label_id, label DESC"}
 
 
 class _Tables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,7 +28,7 @@ class Request:
     """A checked export.
 
     ``rounds`` None: all. ``test_share`` of the prompts goes into a split ``test``. ``benchmarks`` are files whose
-    items must not be in the data. ``licence`` and ``prompt_licence`` are what the user says of the data and its prompts.
+    items must not be in the data; ``benchmark_column`` names their texts' column. ``licence`` and ``prompt_licence`` are what the user says of the data and its prompts.
     """
 
     kind: Kind
@@ -42,7 +42,8 @@ class Request:
     only_complete: bool = False
     test_share: float = 0.0
     benchmarks: tuple[Path, ...] = ()
-    decontamination: Decontamination = Decontamination()
+    benchmark_column: str | None = None
+    decontamination: Decontamination = field(default_factory=Decontamination)
     licence: str | None = None
     prompt_licence: str | None = None
 
@@ -66,11 +67,17 @@ def checked(request: Request) -> Request:
             raise BadInput(f"{name} {value}: unknown; known: {', '.join(known)}")
     known_sources = SOURCES[request.kind]
     if unknown := [source for source in request.sources if source not in known_sources]:
-        raise BadInput(f"--source {unknown[0]}: {request.kind} are made of {', '.join(known_sources)}; name one of these")
+        raise BadInput(
+            f"--source {unknown[0]}: {request.kind} are made of {', '.join(known_sources)}; name one of these"
+        )
     if request.style == "messages" and request.kind != "sft":
-        raise BadInput(f"--style messages is one conversation a row, which only sft has; for {request.kind} use conversational")
+        raise BadInput(
+            f"--style messages is one conversation a row, which only sft has; for {request.kind} use conversational"
+        )
     if request.one_file and request.output.suffix.lower() != f".{request.format}":
-        raise BadInput(f"--output {request.output}: the name says another format than --format {request.format}; make them one")
+        raise BadInput(
+            f"--output {request.output}: the name says another format than --format {request.format}; make them one"
+        )
     if request.one_file and request.test_share:
         raise BadInput(f"--output {request.output}: two splits are two files; name a folder, or leave --split out")
     default = known_sources if request.kind == "sft" else known_sources[:1]

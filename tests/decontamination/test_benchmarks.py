@@ -25,7 +25,9 @@ def test_every_format_gives_the_same_items(tmp_path: Path) -> None:
 
 def test_a_column_is_named_or_known(tmp_path: Path) -> None:
     path = tmp_path / "b.jsonl"
-    path.write_text('{"stem": "odd", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n')
+    path.write_text(
+        '{"stem": "odd", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n'
+    )
     with pytest.raises(BadInput, match=r"has no one of question, .*found: stem, messages.*--decontaminate-column"):
         read_items(path)
     assert read_items(path, "stem")[0].text == "odd"

@@ -24,7 +24,7 @@ _ENVIRONMENT = jinja2.Environment(
 )
 #: TRL's trainers for each kind.
 TRAINERS = {
-    "pairs": ("DPOTrainer", "RewardTrainer", "KTOTrainer"), "unary": ("KTOTrainer",), "sft": ("SFTTrainer",), "judgements": ()
+    "pairs": ("DPOTrainer", "RewardTrainer"), "unary": ("KTOTrainer",), "sft": ("SFTTrainer",), "judgements": ()
 }  # fmt: skip
 _SIZES = (
     (1_000, "n<1K"),

@@ -125,8 +125,10 @@ _ROUNDS = """
         (SELECT count(*) FROM pairs p WHERE p.round = r.round) AS pairs,
         (SELECT count(*) FROM unary_labels u WHERE u.round = r.round) AS labels,
         (SELECT count(DISTINCT e.subject_id) FROM events e WHERE e.round = r.round AND e.kind = 'no_pair') AS unpaired,
-        a.value AS accuracy, a.low AS accuracy_low, a.high AS accuracy_high, a.n AS accuracy_n,
-        json_extract_string(a.detail, '$.judge') AS accuracy_judge
+        a.value AS accuracy, a.low AS accuracy_low, a.high AS accuracy_high, a.n AS accuracy_n
     FROM rounds r
-    LEFT JOIN evaluations a ON a.round = r.round AND a.metric = 'judge_pairwise_accuracy' AND a.split = 'gold_test'
+    LEFT JOIN (
+        SELECT * FROM evaluations WHERE metric = 'judge_pairwise_accuracy' AND split IN ('gold_test', 'gold_calibrate')
+        QUALIFY row_number() OVER (PARTITION BY round ORDER BY split = 'gold_test' DESC) = 1
+    ) a ON a.round = r.round
     ORDER BY r.round"""

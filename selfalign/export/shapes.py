@@ -15,7 +15,8 @@ Turns = Sequence[Mapping[str, str]]
 def shaped(batch: pa.RecordBatch, kind: Kind, style: Style, system_prompt: str | None, *, bare: bool) -> pa.RecordBatch:
     """A batch of the query as a batch of the export: TRL's columns first, then provenance unless ``bare``."""
     names = [*VALUES[kind], *([] if bare else PROVENANCE[kind])]
-    prompts = [turns(*row, system_prompt) for row in zip(*(batch[name].to_pylist() for name in ("prompt", "conversation")), strict=True)]  # fmt: skip
+    shown = zip(batch["prompt"].to_pylist(), batch["conversation"].to_pylist(), strict=True)
+    prompts = [turns(instruction, conversation, system_prompt) for instruction, conversation in shown]
     answers = {name: batch[name].to_pylist() for name in TEXTS[kind] if name != "prompt"}
     if style == "standard":
         columns: dict[str, pa.Array] = {"prompt": pa.array(map(plain, prompts), pa.string())}

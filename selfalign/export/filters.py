@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from selfalign.export.request import Request
 
 #: Reason -> what it means, for people.
 REASONS = {
+    "repeated": "the same answer to the same prompt is there already",
     "held_out": "the prompt is held out: it measures the run and trains nothing",
     "truncated": "an answer was cut at max_tokens (--only-complete)",
     "contaminated": "repeats an item of a benchmark (--decontaminate)",
@@ -28,6 +30,7 @@ class Filter:
     def __init__(self, request: Request, finder: Finder | None) -> None:
         self._request = request
         self._finder = finder
+        self._answered: set[bytes] = set()
         self.left_out: Counter[str] = Counter()
         self.hits: list[Mapping[str, Any]] = []
 
@@ -44,11 +47,22 @@ class Filter:
             for name in batch.schema.names:
                 if name.endswith("truncated"):
                     self._drop(kept, _true(batch[name]), "truncated")
+        if self._request.kind == "sft":
+            self._drop(kept, self._repeated(batch), "repeated")
         if self._finder is not None:
             contaminated = self._look(self._finder, batch, kept)
             if not self._request.decontamination.report_only:
                 self._drop(kept, contaminated, "contaminated")
         return batch.filter(pa.array(kept))
+
+    def _repeated(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Of a chosen demonstration, say, the first row counts: that of the pair, which has a score."""
+        found = np.zeros(batch.num_rows, dtype=bool)
+        for index, text in enumerate(zip(_texts(batch, "prompt"), _texts(batch, "completion"), strict=True)):
+            key = hashlib.blake2b("\0".join(text).encode(), digest_size=16).digest()
+            found[index] = key in self._answered
+            self._answered.add(key)
+        return found
 
     def _look(self, finder: Finder, batch: pa.RecordBatch, kept: np.ndarray) -> np.ndarray:
         found = np.zeros(batch.num_rows, dtype=bool)

@@ -7,48 +7,77 @@ keep a NULL text where what they name is not there: the reader refuses such a st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from selfalign.export.columns import KEYS
-from selfalign.export.request import Request
+from selfalign.export.columns import KEYS, PROVENANCE, TEXTS, VALUES, Kind
+from selfalign.export.request import SOURCES, Request
 
 _PROMPT = "prompt.language, prompt.category, prompt.origin AS prompt_origin"
 
 
-def query(request: Request) -> tuple[str, dict[str, Any]]:
-    """The SELECT for a request, and its parameters."""
+@dataclass(frozen=True)
+class Query:
+    """One SELECT of the rows that one source gives, in order of round and ``key``, whole or a part of them."""
+
+    found: str
+    kind: Kind
+    params: Mapping[str, Any]
+
+    @property
+    def _where(self) -> str:
+        return "WHERE round IN (SELECT unnest($rounds))" if "rounds" in self.params else ""
+
+    def starts(self, rows: int) -> tuple[str, Mapping[str, Any]]:
+        """SQL for (round, key) of every so many rows: where parts begin."""
+        key = KEYS[self.kind]
+        numbered = f"SELECT round, {key} AS key, row_number() OVER (ORDER BY round, {key}) AS n FROM ({self.found}) {self._where}"
+        return f"SELECT round, key FROM ({numbered}) WHERE n % {rows} = 1 ORDER BY n", self._used(self.found)
+
+    def part(self, first: tuple[int, str], stop: tuple[int, str] | None) -> tuple[str, Mapping[str, Any]]:
+        """SQL for the rows from ``first`` on, up to but without ``stop``."""
+        key, where = KEYS[self.kind], self._where or "WHERE true"
+        where += f" AND (round > $first_round OR (round = $first_round AND {key} >= $first_key))"
+        given: dict[str, Any] = {"first_round": first[0], "first_key": first[1]}
+        if stop is not None:
+            where += f" AND (round < $stop_round OR (round = $stop_round AND {key} < $stop_key))"
+            given |= {"stop_round": stop[0], "stop_key": stop[1]}
+        columns = dict.fromkeys([*TEXTS[self.kind], *VALUES[self.kind], "conversation", *PROVENANCE[self.kind]])
+        order = "label_id, label DESC" if self.kind == "unary" else key
+        sql = f"""
+            SELECT {", ".join(columns)}, prompt_id IN (SELECT prompt_id FROM {_HELD_OUT})
+                OR coalesce(prompt, '') IN (SELECT text FROM {_HELD_OUT}) AS is_held_out
+            FROM ({self.found}) {where} ORDER BY round, {order}"""
+        return sql, {**self._used(sql), **given}
+
+    def _used(self, sql: str) -> dict[str, Any]:
+        """DuckDB refuses parameters that a statement does not have."""
+        return {name: value for name, value in self.params.items() if name == "rounds" or f"${name}" in sql}
+
+
+#: A prompt is held out or not for good, whatever branch it is in.
+_HELD_OUT = (
+    "(SELECT prompt_id, text FROM prompts WHERE split = 'held_out' "
+    "UNION SELECT prompt_id, text FROM archived_prompts WHERE split = 'held_out')"
+)
+
+
+def queries(request: Request) -> list[Query]:
+    """One query a source, in the order in which their rows are exported."""
     tables = _Tables(request.branch)
     makers = {
         ("pairs", "answers"): _pairs, ("pairs", "judgements"): _judgement_pairs, ("unary", "labels"): _labels,
         ("unary", "pairs"): _sides, ("sft", "chosen"): _best, ("sft", "demonstrations"): _demonstrations,
         ("sft", "lessons"): _lessons, ("judgements", "votes"): _votes,
     }  # fmt: skip
-    parts = [f"SELECT * FROM ({makers[request.kind, source](tables)})" for source in request.sources]
-    rows = " UNION ALL BY NAME ".join(parts)
-    if request.kind == "sft":
-        # The same answer to the same prompt once: of a chosen demonstration the row that has its score.
-        rows = (
-            f"SELECT * FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY coalesce(conversation, prompt), completion "
-            f"ORDER BY list_position(['chosen', 'demonstrations', 'lessons'], source), round, example_id) = 1"
-        )
-    where = "" if request.rounds is None else "WHERE round IN (SELECT unnest($rounds))"
-    held_out = tables.anywhere("prompts", "prompt_id, round, split")
-    sql = f"""
-        WITH held_out AS (SELECT prompt_id, text FROM {held_out} WHERE split = 'held_out'),
-        found AS ({rows})
-        SELECT *, prompt_id IN (SELECT prompt_id FROM held_out) OR coalesce(prompt, '') IN (SELECT text FROM held_out)
-            AS is_held_out
-        FROM found {where} ORDER BY round, {_ORDER[request.kind]}"""
     params: dict[str, Any] = {}
     if request.rounds is not None:
         params["rounds"] = list(request.rounds)
     if request.branch is not None:
         params["branch"] = request.branch
-    return sql, params
-
-
-#: Rows in order, so that two exports of a run are the same bytes.
-_ORDER = {**KEYS, "unary": "label_id, label DESC"}
+    wanted = [source for source in SOURCES[request.kind] if source in request.sources]
+    return [Query(makers[request.kind, source](tables), request.kind, params) for source in wanted]
 
 
 class _Tables:

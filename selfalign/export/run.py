@@ -17,7 +17,7 @@ from selfalign.export.columns import Kind
 from selfalign.export.counts import Counts
 from selfalign.export.filters import REASONS, Filter
 from selfalign.export.provenance import Provenance, provenance
-from selfalign.export.queries import query
+from selfalign.export.queries import queries
 from selfalign.export.request import Request
 from selfalign.export.shapes import shaped
 from selfalign.export.splits import in_test
@@ -63,10 +63,10 @@ def export(store: Store, request: Request) -> Report:
     finder = Finder(items, request.decontamination) if items else None
     origin = provenance(store, request.branch, request.prompt_licence)
     with full_disk_explained(request.output.parent), scratch_beside(request.output) as scratch:
-        found = spool(store, *query(request), scratch / "rows")
+        found = spool(store, queries(request), scratch / "rows")
         filter_, counts, columns = Filter(request, finder), Counts(), ()
         made = target(request, scratch)
-        for batch in batches(scratch / "rows"):
+        for batch in batches(scratch / "rows") if found else ():
             kept = filter_.keep(batch)
             counts.add(kept)
             for split, members in _by_split(kept, request.test_share):

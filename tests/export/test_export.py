@@ -90,7 +90,8 @@ def test_conversations_are_what_the_model_was_shown(made: Workspace, tmp_path: P
 def test_sft_is_the_best_answer_of_each_prompt_and_what_else_is_worth_imitating(
     made: Workspace, tmp_path: Path
 ) -> None:
-    write(made, tmp_path / "sft", kind="sft")
+    report = write(made, tmp_path / "sft", kind="sft")
+    assert report.left_out == {"repeated": 1}
     rows = rows_of(tmp_path / "sft")
     by_source = {name: [row for row in rows if row["source"] == name] for name in SOURCES["sft"]}
     assert {name: len(found) for name, found in by_source.items()} == {
@@ -141,6 +142,15 @@ def test_a_second_export_is_the_same_bytes(made: Workspace, tmp_path: Path) -> N
     write(made, tmp_path / "two")
     one, two = (next((tmp_path / name / "data").iterdir()) for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_parts_of_the_rows_are_the_rows(made: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: tuple[Any, ...] = ("pairs", "unary", "sft", "judgements")
+    whole = {kind: write(made, tmp_path / kind, kind=kind) for kind in kinds}
+    monkeypatch.setattr("selfalign.export.spool._PART", 5)
+    for kind in kinds:
+        assert write(made, tmp_path / "parts", kind=kind).rows == whole[kind].rows
+        assert rows_of(tmp_path / "parts") == rows_of(tmp_path / kind)
 
 
 def test_shards_are_named_as_the_hub_names_them(tmp_path: Path) -> None:

@@ -350,14 +350,17 @@ class PolicySettings(Settings):
         "learning_rate": "it belongs to the trainer: train.learning_rate, which may be a list by round",
     }
 
-    def earlier(self, round: int) -> dict[int, float]:
-        """Earlier rounds whose rows ``round`` trains on as well -> the share of them; the round before first."""
+    def earlier(self, round: int, first: int = 1) -> dict[int, float]:
+        """Earlier rounds whose rows ``round`` trains on as well -> the share of them; the round before first.
+
+        ``first`` is the first round that has rows: 0 where preferences were imported.
+        """
         if isinstance(self.data, Replay):
             shares: Iterable[float] = self.data.replay
         else:
-            last = {"this": 1, "all": round}[self.data] if isinstance(self.data, str) else self.data.last
+            last = {"this": 1, "all": round + 1}[self.data] if isinstance(self.data, str) else self.data.last
             shares = [1.0] * (last - 1)
-        return {round - back: share for back, share in enumerate(shares, start=1) if share and back < round}
+        return {round - back: share for back, share in enumerate(shares, start=1) if share and round - back >= first}
 
 
 #: Settings that change no row, so that they may differ between starts.
@@ -382,6 +385,9 @@ class RunConfig(Settings):
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     workspace: str | None = Field(None, description="runs/<name> by default")
     prompts: PromptSettings = Field(default_factory=PromptSettings, description="which instructions")
+    preferences: list[str] | None = Field(
+        None, min_length=1, description="files of preference pairs, rows of round 0 for policy.data; see docs/import.md"
+    )
     generate: GenerateSettings = Field(default_factory=GenerateSettings, description="how they are answered")
     judge: _plugin("judge", "rubric_votes", optional=True) = Field(  # type: ignore[valid-type]
         default_factory=dict, description="null: nothing is judged, for builders that need no scores"
@@ -445,6 +451,10 @@ class RunConfig(Settings):
         """Where the training of ``round`` starts and which rows it takes."""
         found: PolicySettings = at(self.policy, round) or PolicySettings()
         return found
+
+    def earlier(self, round: int) -> dict[int, float]:
+        """Earlier rounds whose rows ``round`` trains on as well -> the share of them; imported pairs are those of 0."""
+        return self.policy_in(round).earlier(round, 0 if self.preferences else 1)
 
     def start_round(self, round: int) -> int:
         """t of the M_t that the training of ``round`` starts from."""

@@ -40,6 +40,7 @@ def misfits(config: Any) -> Iterator[str]:
         yield from _resampler(config, pair)
         yield from _policy(config, round)
     yield from _engine(config)
+    yield from _preferences(config)
 
 
 def _judge(config: Any, pair: Any) -> Iterator[str]:
@@ -112,6 +113,14 @@ def _policy(config: Any, round: int) -> Iterator[str]:
         yield (
             "policy.start: base begins every round with M_0, and train.lora.chain: stack goes on with the adapter of the "
             "round before; set one of them otherwise"
+        )
+
+
+def _preferences(config: Any) -> Iterator[str]:
+    if config.preferences and not any(0 in config.earlier(round) for round in range(1, config.rounds + 1)):
+        yield (
+            "preferences: no round trains on them, as policy.data says; set it to all, or to {last: ROUNDS} or {replay: "
+            "[SHARE, ...]} that reach back to round 0"
         )
 
 

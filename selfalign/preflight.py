@@ -18,7 +18,7 @@ from selfalign.identity import content_id, hash_tokenizer
 from selfalign.models.resolve import ModelInfo, describe_model, resolve_model
 from selfalign.protocols import Judge
 from selfalign.registry import find
-from selfalign.stages import calibrate, meta_judge
+from selfalign.stages import calibrate, meta_judge, preferences
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import contrasted, load_contrast, messages_for
 from selfalign.stages.demonstrations import answer_ids, with_answer
@@ -69,6 +69,8 @@ def check(context: RunContext) -> Preflight:
             'generate.demonstrations needs prompts with an "answer", and no training prompt has one; add a prompt file '
             "that has, such as data/demonstrations.jsonl"
         )
+    if config.preferences:
+        preferences.load(context)
     if config.resample:
         find("resample", config.resample.id).load()(config.resample)
     for builder in builders:

@@ -1,6 +1,6 @@
 """The only module that names every stage, their order, and what each depends on.
 
-    round 0   prompts(held-out) -> answer [-> capability] -> evaluate -> calibrate -> gate
+    round 0   prompts(held-out) [-> preferences] -> answer [-> capability] -> evaluate -> calibrate -> gate
     round t   prompts -> generate -> judge [-> resample] -> pair [-> meta_judge] -> train -> answer -> log_ratio
               [-> compare -> drift -> capability] -> evaluate -> calibrate -> gate
 
@@ -37,6 +37,7 @@ from selfalign.stages import (
     log_ratio,
     meta_judge,
     pair,
+    preferences,
     prompts,
     resample,
     train,
@@ -48,7 +49,7 @@ from selfalign.store.branches import Place
 from selfalign.store.store import Store
 
 _MODULES: dict[str, ModuleType] = {
-    "prompts": prompts, "judge": judge, "resample": resample, "pair": pair, "meta_judge": meta_judge,
+    "prompts": prompts, "preferences": preferences, "judge": judge, "resample": resample, "pair": pair, "meta_judge": meta_judge,
     "lessons": lessons, "train": train,
     "log_ratio": log_ratio, "compare": compare, "drift": drift, "capability": capability, "evaluate": evaluate,
     "calibrate": calibrate, "gate": gate,
@@ -60,14 +61,14 @@ _HOLD_A_MODEL = (
 
 #: Every stage there is, in the order in which a round runs them.
 STAGES = (
-    "prompts", "generate", "judge", "resample", "pair", "meta_judge", "lessons", "train", "answer", "log_ratio",
+    "prompts", "preferences", "generate", "judge", "resample", "pair", "meta_judge", "lessons", "train", "answer", "log_ratio",
     "compare", "drift",
     "capability", "evaluate", "calibrate", "gate",
 )  # fmt: skip
 #: Those whose rows the round trains on.
 EXAMPLES = ("pair", "meta_judge", "lessons")
 #: Of these round 0 has those that measure M_0.
-_MEASURE = ("prompts", "answer", "capability", "evaluate", "calibrate", "gate")
+_MEASURE = ("prompts", "preferences", "answer", "capability", "evaluate", "calibrate", "gate")
 
 
 def stages_of(round: int, config: RunConfig) -> list[str]:
@@ -75,7 +76,7 @@ def stages_of(round: int, config: RunConfig) -> list[str]:
     settings, teaches = config.evaluate, config.teaches(round)
     candidates = not teaches or config.teach.verified
     wanted = {
-        "prompts": round == 0 or candidates, "generate": candidates,
+        "prompts": round == 0 or candidates, "preferences": round == 0 and config.preferences, "generate": candidates,
         "judge": candidates and (teaches or config.judge is not None), "resample": config.resample and not teaches,
         "pair": not teaches, "meta_judge": config.meta_judges(round), "lessons": teaches,
         "log_ratio": settings.log_ratio, "compare": settings.win_rate, "drift": settings.drift,
@@ -101,13 +102,14 @@ def takes(round: int, name: str) -> list[Place]:
     parent = [(round - 1, "train")] if round > 1 else []
     return {
         "prompts": [],
+        "preferences": [(0, "prompts")],
         "generate": [(round, "prompts"), *parent],
         "judge": [(round, "generate"), *parent],
         "resample": [(round, "judge")],
         "pair": [(round, "generate"), (round, "judge"), (round, "resample")],
         "meta_judge": [(round, "judge"), (round, "pair"), *parent],
         "lessons": [(round, "judge")],
-        "train": [(round, "pair"), (round, "meta_judge"), (round, "lessons"), *parent],
+        "train": [(0, "preferences"), (round, "pair"), (round, "meta_judge"), (round, "lessons"), *parent],
         "answer": [(0, "prompts"), *([(round, "train")] if round else [])],
         "log_ratio": [(round, "answer")],
         "compare": sorted({(0, "answer"), (round - 1, "answer"), (round, "answer")}),

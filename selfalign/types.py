@@ -13,7 +13,7 @@ from typing import Any, Literal
 Split = Literal["train", "held_out"]
 GoldSplit = Literal["teach", "calibrate", "test"]
 FinishReason = Literal["stop", "length"]
-Origin = Literal["demonstration", "positive", "negative"]
+Origin = Literal["demonstration", "positive", "negative", "imported"]
 Outcome = Literal["ok", "parse_error", "out_of_range", "truncated", "refused", "tie", "disagree"]
 
 #: ``{"role": ..., "content": ...}`` as chat templates take it.
@@ -55,7 +55,8 @@ class Candidate:
     ``origin`` is None where the prompt was shown as it is, "positive" or "negative" where ``generate.contrast`` showed
     it in that way (``n_prompt_tokens`` and ``logprob`` are then those of what was shown), and "demonstration" for the
     prompt's own answer: nobody sampled it, so that ``weights_hash`` is empty and ``sample_idx`` -1, and ``logprob`` is
-    that of the weights which sampled the others.
+    that of the weights which sampled the others. "imported": an answer of a file of preferences, in round 0;
+    ``weights_hash`` is "imported:" and the file's name, and ``logprob`` NaN.
     """
 
     candidate_id: str

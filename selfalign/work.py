@@ -24,7 +24,15 @@ from selfalign.preflight import Preflight
 from selfalign.protocols import JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.rounds import stages_of
-from selfalign.stages import calibrate, capability, compare, generate, held_out_judge, meta_judge
+from selfalign.stages import (
+    calibrate,
+    capability,
+    compare,
+    generate,
+    held_out_judge,
+    meta_judge,
+    preferences,
+)
 from selfalign.stages.context import RunContext
 from selfalign.stages.judge import judge_settings, needs_model
 from selfalign.types import JudgeItem
@@ -107,6 +115,10 @@ def round_work(context: RunContext, found: Preflight, round: int) -> list[StageW
 
 def _prompts(context: RunContext, found: Preflight, round: int) -> StageWork:
     return StageWork("prompts", len(filler.drawn(context, found, round)))
+
+
+def _preferences(context: RunContext, found: Preflight, round: int) -> StageWork:
+    return StageWork("preferences", len(preferences.load(context)[0]))
 
 
 def _generate(context: RunContext, found: Preflight, round: int) -> StageWork:
@@ -233,7 +245,7 @@ def _gate(context: RunContext, found: Preflight, round: int) -> StageWork:
 
 #: Stage -> what it has to do in a round.
 WORK: Mapping[str, Callable[[RunContext, Preflight, int], StageWork]] = {
-    "prompts": _prompts, "generate": _generate, "judge": _judge, "resample": _resample, "pair": _pair, "meta_judge": _meta_judge, "lessons": _lessons,
+    "prompts": _prompts, "preferences": _preferences, "generate": _generate, "judge": _judge, "resample": _resample, "pair": _pair, "meta_judge": _meta_judge, "lessons": _lessons,
     "train": _train, "answer": _answer, "log_ratio": _log_ratio, "compare": _compare, "drift": _drift, "capability": _capability,
     "evaluate": _evaluate, "calibrate": _calibrate, "gate": _gate,
 }  # fmt: skip

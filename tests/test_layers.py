@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "selfalign"
 CAPABILITIES = ("engines", "judges", "pairing", "resampling", "training", "evaluation", "sources", "models", "gates")
 #: Pure code over the capabilities' rows.
-ABOVE = ("calibration", "gold")
+ABOVE = ("calibration", "gold", "decontamination")
 
 
 def imported(path: Path) -> set[str]:
@@ -58,5 +58,9 @@ def test_imports_point_down(path: Path) -> None:
     if part in CAPABILITIES:
         siblings = tuple(f"selfalign.{other}" for other in CAPABILITIES if other != part)
         assert not [name for name in names if name.startswith(siblings)], "capabilities do not know one another"
+    if part not in ("export", "cli"):
+        assert not [name for name in names if name.startswith("selfalign.export")], (
+            "a run does not depend on its exports"
+        )
     if path.parent.name != "store":
         assert "duckdb" not in names, "one module owns the connection"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
 from selfalign.engines.openai_engine import SERVED
+from selfalign.sources.preferences import IMPORTED, NAME
 
 #: What the loss compared with, as the round has it; an average's own hash is known to its folder alone.
 _REFERENCE = "json_extract_string(r.policy, '$.reference')"
@@ -34,8 +35,15 @@ _RULES = (
         "', the round''s are ' || CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END AS what "
         "FROM candidates c JOIN rounds r USING (round) WHERE c.origin IS DISTINCT FROM 'demonstration' "
         # What a server answered has its name there; a round's own model never answers so.
-        f"AND NOT (c.split = 'train' AND starts_with(c.weights_hash, '{SERVED}')) "
+        f"AND NOT (c.split = 'train' AND starts_with(c.weights_hash, '{SERVED}')) AND c.origin IS DISTINCT FROM '{NAME}' "
         "AND c.weights_hash <> CASE c.split WHEN 'train' THEN r.parent_hash ELSE r.weights_hash END",
+    ),
+    # Nobody knows who wrote an imported answer, and its hash says so; round 0 has no other training rows.
+    Rule(
+        "not_imported", "candidates",
+        "SELECT c.candidate_id AS row_id, c.round, c.split AS place, 'is said to be imported, with weights ' || "
+        "c.weights_hash AS what FROM candidates c WHERE (c.origin IS NOT DISTINCT FROM 'imported') <> "
+        f"(c.round = 0 AND c.split = 'train' AND starts_with(c.weights_hash, '{IMPORTED}'))",
     ),
     # Known answers: no weights made them, and their text is what came with the prompt.
     Rule(

@@ -99,7 +99,26 @@ def _judgements(query: Query) -> list[Finding]:
 
 
 def _candidates(query: Query, run: Mapping[str, Any]) -> list[Finding]:
-    return [*broken(query, [_seeds(run["seed"]), *_candidate_ids(query, run)]), *_demonstrations(query)]
+    return [
+        *broken(query, [_seeds(run["seed"]), *_candidate_ids(query, run)]),
+        *_demonstrations(query),
+        *_imported(query),
+    ]
+
+
+def _imported(query: Query) -> list[Finding]:
+    rows = query(
+        f"SELECT candidate_id, round, split, prompt_id, text FROM candidates WHERE origin = 'imported' "
+        f"AND candidate_id <> {_id_sql('imported', _text('prompt_id'), _text('text'))} ORDER BY ALL LIMIT {_DOUBTFUL}", (),
+    ).to_pylist()  # fmt: skip
+    return [
+        Finding(
+            "candidate_id", "candidates", row["candidate_id"], place(row["round"], row["split"]),
+            "the id is not that of its prompt and text", remake(row["round"]),
+        )
+        for row in rows
+        if content_id("imported", row["prompt_id"], row["text"]) != row["candidate_id"]
+    ]  # fmt: skip
 
 
 def _demonstrations(query: Query) -> list[Finding]:

@@ -9,8 +9,8 @@ from selfalign.store.branches import FIGURES_OF, figures_of
 
 #: Stage -> (table, id, condition) of the rows it makes, for row ``r`` of the table.
 _MADE = {
-    "prompts": ("prompts", "prompt_id", "true"),
-    "generate": ("candidates", "candidate_id", "r.split = 'train'"),
+    "prompts": ("prompts", "prompt_id", "(r.round > 0 OR r.split = 'held_out')"),
+    "generate": ("candidates", "candidate_id", "r.round > 0 AND r.split = 'train'"),
     "answer": ("candidates", "candidate_id", "r.split = 'held_out'"),
     "resample": ("selections", "selection_id", "true"),
     "lessons": ("lessons", "lesson_id", "true"),
@@ -53,7 +53,9 @@ def _counts() -> Iterator[Rule]:
     for stage, (table, _, condition) in _MADE.items():
         yield _count_rule(stage, f"SELECT r.round, count(*) AS n FROM {table} r WHERE {condition} GROUP BY r.round")
     # A builder makes pairs, labels or rankings.
-    made = " UNION ALL ".join(f"SELECT round FROM {table}" for table, _ in _PAIRED)
+    made = " UNION ALL ".join(f"SELECT round FROM {table} WHERE round > 0" for table, _ in _PAIRED)
+    # Of round 0 there are only imported ones.
+    yield _count_rule("preferences", "SELECT round, count(*) AS n FROM pairs WHERE round = 0 GROUP BY round")
     yield _count_rule("pair", f"SELECT round, count(*) AS n FROM ({made}) GROUP BY round")
     # Members of a composite judge write rows too; the line counts those of the judge itself.
     yield Rule(
@@ -86,7 +88,9 @@ def _unknown() -> Iterator[Rule]:
     """Rows of a round or stage that was never started."""
     made = [
         *_MADE.items(),
-        *(("pair", (table, identity, "true")) for table, identity in _PAIRED),
+        ("preferences", ("pairs", "pair_id", "r.round = 0")),
+        ("preferences", ("candidates", "candidate_id", "r.round = 0 AND r.split = 'train'")),
+        *(("pair", (table, identity, "r.round > 0")) for table, identity in _PAIRED),
         ("judge", ("judgements", "judgement_id", "r.weights_hash IS NOT NULL")),
         ("meta_judge", ("meta_judgements", "meta_id", "true")),
         ("train", ("replays", "replay_id", "true")),

@@ -11,6 +11,7 @@ from selfalign.cli import (
     calibrate,
     compare,
     disk,
+    export,
     history,
     inspect,
     report,
@@ -60,6 +61,7 @@ app.command()(verify.verify)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(reward.reward)
+app.command()(export.export)
 app.command()(setup.plan)
 app.command()(setup.init)
 app.command()(setup.methods)

@@ -136,7 +136,7 @@ def _gates(row: dict[str, Any]) -> str:
 def _trained_on(row: dict[str, Any]) -> str:
     """How many rows of each kind."""
     others = [f"{row[name]} {name}" for name in ("labels", "rankings") if row[name]]
-    pairs = [f"{row['pairs']} pairs"] if row["pairs"] else []
+    pairs = [f"{row['pairs']} pairs"] if row["pairs"] and row["round"] else []
     earlier = [f"{row['replayed']} of earlier rounds"] if row["replayed"] else []
     return ", ".join([*pairs, *others, *earlier]) or _NONE
 

@@ -17,12 +17,12 @@ _CALLED: Mapping[str, Literal["pair", "judgement_pair", "label", "ranking"]] = {
     "pairs": "pair", "judgement_pairs": "judgement_pair", "labels": "label", "rankings": "ranking"
 }  # fmt: skip
 #: Stages that make such rows.
-_MAKERS = ("pair", "meta_judge")
+_MAKERS = ("pair", "meta_judge", "preferences")
 
 
 def shares(context: RunContext, round: int) -> dict[int, float]:
     """Earlier rounds that ``round`` trains on as well -> the share of their rows; none where it teaches."""
-    return {} if context.config.teaches(round) else context.config.policy_in(round).earlier(round)
+    return {} if context.config.teaches(round) else context.config.earlier(round)
 
 
 def made_of(context: RunContext, round: int) -> list[Any]:

@@ -80,7 +80,9 @@ def _owned(stage: str) -> list[tuple[str, str]]:
     # stages/held_out_judge.py writes down for whom it asked.
     asked_by = "json_extract_string(detail, '$.stage')"
     own: dict[str, list[tuple[str, str]]] = {
-        "prompts": [("prompts", "true")],
+        "prompts": [("prompts", "round > 0 OR split = 'held_out'")],
+        # Round 0 trains nothing of its own: these are its only training rows.
+        "preferences": [("pairs", "true"), ("candidates", "split = 'train'"), ("prompts", "split = 'train'")],
         "generate": [("candidates", "split = 'train'")],
         "judge": [("judgements", train)],
         "resample": [("selections", "true"), ("evaluations", figures_of("resample"))],

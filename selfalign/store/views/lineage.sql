@@ -23,7 +23,7 @@ sides AS (
 ),
 -- Every example trains the round that made it, and those that took it again.
 trainings AS (
-    SELECT *, round AS trained_round FROM sides
+    SELECT *, nullif(round, 0) AS trained_round FROM sides -- imported pairs train only rounds that take them
     UNION ALL
     SELECT sides.*, replays.round FROM sides JOIN replays ON replays.example_id = sides.example_id AND replays.kind = sides.kind
 ),

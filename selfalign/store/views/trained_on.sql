@@ -11,6 +11,7 @@ made AS (
     UNION ALL
     SELECT round, 'ranking', ranking_id FROM rankings
 )
-SELECT round, kind, example_id, round AS from_round FROM made
+-- Round 0 trains nothing: its pairs are imported, for later rounds to take.
+SELECT round, kind, example_id, round AS from_round FROM made WHERE round > 0
 UNION ALL
 SELECT round, kind, example_id, from_round FROM replays;

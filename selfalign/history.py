@@ -17,7 +17,7 @@ from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.failpoints import reach
 from selfalign.rounds import begin_round, begun_stages, end_round, fingerprint, rounds_left, stages_of
-from selfalign.stages import gate
+from selfalign.stages import gate, reviewed
 from selfalign.stages.context import RunContext
 from selfalign.stages.reuse import take_over
 from selfalign.stages.set_aside import go_back
@@ -57,6 +57,8 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
         _settle(context, on_change, ask)
         if begun["config_hash"] != config.config_hash():
             store.change_run(seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash())
+    reviewed.take_in(context)
+    reviewed.reconsider(context)
     store.insert([start_event(here)])
     context.workspace.save_config(config)
     reach("run_recorded")
@@ -174,6 +176,8 @@ def _bring_back(context: RunContext, branch: str) -> list[Place]:
         for name in stages_of(round, context.config):
             record = context.store.stage(round, name)
             if record is None:
+                if name == "train":
+                    reviewed.settle_as(context, round, branch)
                 if not take_over(context, round, name, fingerprint(context, round, name), branch):
                     return brought
                 brought.append((round, name))

@@ -39,6 +39,7 @@ from selfalign.stages import (
     pair,
     prompts,
     resample,
+    reviewed,
     train,
 )
 from selfalign.stages.context import RunContext
@@ -141,6 +142,8 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
     """
     if _frozen(context, round):
         return None
+    if name == "train":
+        reviewed.settle(context, round)
     identity = fingerprint(context, round, name)
 
     def body() -> StageOutcome:

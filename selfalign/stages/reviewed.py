@@ -61,6 +61,18 @@ def settle_as(context: RunContext, round: int, branch: str) -> None:
         )
 
 
+def differs_in(context: RunContext, round: int, branch: str) -> bool:
+    """Whether ``branch`` has a training of ``round`` that did otherwise because of reviews than the run's has."""
+    found = context.store.query(
+        "select s.round, (select list(o.override_id order by o.override_id) from archived_overrides o "
+        "where o.branch = s.branch and o.round = s.round) as settled "
+        "from archived_stages s where s.branch = ? and s.round = ? and s.stage = 'train' and s.status = 'done' limit 1",
+        (branch, round),
+    ).to_pylist()
+    own = sorted(row.override_id for row in context.store.rows(Override, "round = ?", (round,)))
+    return bool(found) and (found[0]["settled"] or []) != own
+
+
 def reconsider(context: RunContext) -> None:
     """Set a training aside that found every pair rejected, where the reviews say otherwise by now."""
     found = context.store.query("select round from stages where stage = 'train' and status = 'empty'").to_pylist()

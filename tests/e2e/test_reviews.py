@@ -71,6 +71,8 @@ def paired(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     with opened(project.folder) as context:
         begin_round(context, 0)
+        make(context, 0, ("prompts", "answer", "evaluate"))
+        end_round(context, 0)
         begin_round(context, 1)
         make(context, 1, STAGES[:-1])
         assert len(context.store.rows(Pair)) >= 4
@@ -238,7 +240,6 @@ def test_verify_finds_an_override_that_no_review_says(folder: Path) -> None:
 def test_a_fork_has_the_reviews(folder: Path) -> None:
     with opened(folder) as context:
         one, *_ = context.store.rows(Pair, "round = 1")
-        end_round(context, 0)
         say(context, one, "reject")
     with contextlib.chdir(folder):
         origin = Workspace(context.workspace.path)

@@ -62,7 +62,9 @@ def is_loopback(host: str) -> bool:
 def access_for(host: str, port: int, names: Iterable[str], *, token: bool) -> Access:
     """How a server bound to ``host`` is guarded; ``names`` are those of this machine."""
     wide = not is_loopback(host)
-    hosts = _LOOPBACK_NAMES | {host.lower()} | (frozenset(name.lower() for name in names if name) if wide else frozenset())
+    hosts = (
+        _LOOPBACK_NAMES | {host.lower()} | (frozenset(name.lower() for name in names if name) if wide else frozenset())
+    )
     # The port is part of the name: browsers send cookies of one host to all of its ports.
     return Access(hosts, wide, secrets.token_urlsafe(32) if wide or token else None, f"selfalign_browse_{port}")
 

@@ -50,7 +50,9 @@ class Filters:
     @property
     def narrowed(self) -> bool:
         """Whether anything but the order is asked for."""
-        return any(getattr(self, field.name) is not None for field in fields(self) if field.name not in ("sort", "after"))
+        return any(
+            getattr(self, field.name) is not None for field in fields(self) if field.name not in ("sort", "after")
+        )
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {

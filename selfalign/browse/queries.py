@@ -129,7 +129,9 @@ def pairs(store: Store, filters: Filters, reviews: Mapping[str, Review]) -> Page
     return Page(lines, _pair_cursor(shown[-1], filters) if len(found) > PAGE else None)
 
 
-def pair(store: Store, pair_id: str, filters: Filters, said: Sequence[Review], taken: frozenset[str]) -> PairInFull | None:
+def pair(
+    store: Store, pair_id: str, filters: Filters, said: Sequence[Review], taken: frozenset[str]
+) -> PairInFull | None:
     """Everything about one pair, and its neighbours among those of ``filters``; None where there is no such pair.
 
     ``said`` are all reviews; ``taken`` the ids of those that are in the store.
@@ -153,7 +155,9 @@ def pair(store: Store, pair_id: str, filters: Filters, said: Sequence[Review], t
 def find_pair(store: Store, pair_id: str, branch: str | None = None) -> PairLine | None:
     """The run's pair of that id, or that of ``branch``; of any branch where the run has none."""
     if branch is None:
-        rows = store.query(f"SELECT {_PAIR}, NULL::VARCHAR AS branch FROM pairs WHERE pair_id = ?", (pair_id,)).to_pylist()
+        rows = store.query(
+            f"SELECT {_PAIR}, NULL::VARCHAR AS branch FROM pairs WHERE pair_id = ?", (pair_id,)
+        ).to_pylist()
         if rows:
             return PairLine(**rows[0])
     rows = store.query(
@@ -381,7 +385,9 @@ def candidate(store: Store, candidate_id: str, branch: str | None) -> tuple[Answ
 def prompt(store: Store, prompt_id: str, round: int | None, branch: str | None) -> PromptInFull | None:
     """A prompt with all answers of one round: of ``round``, or of the last that has any."""
     source = _all("prompts", Filters(branch=branch))
-    rows = store.query(f"SELECT DISTINCT {_PROMPT} FROM {source} WHERE prompt_id = ? ORDER BY round", (prompt_id,)).to_pylist()
+    rows = store.query(
+        f"SELECT DISTINCT {_PROMPT} FROM {source} WHERE prompt_id = ? ORDER BY round", (prompt_id,)
+    ).to_pylist()
     if not rows:
         return None
     answered = _all("candidates", Filters(branch=branch))
@@ -400,7 +406,11 @@ def prompt(store: Store, prompt_id: str, round: int | None, branch: str | None) 
     ).to_pylist()  # fmt: skip
     lines = [PairLine(**row) for row in of_pairs]
     answers = [
-        Answer(one.candidate, one.judgements, [p for p in lines if one.candidate.candidate_id in (p.chosen_id, p.rejected_id)])
+        Answer(
+            one.candidate,
+            one.judgements,
+            [p for p in lines if one.candidate.candidate_id in (p.chosen_id, p.rejected_id)],
+        )
         for one in answers
     ]
     why = store.query(
@@ -434,7 +444,10 @@ def _candidates(
     store: Store, ids: set[str], rounds: Iterable[int] | None, branch: str | None
 ) -> dict[str, CandidateLine]:
     """By id; of a branch also those that it set aside."""
-    return {row.candidate_id: row for row in _by_id(store, "candidates", "candidate_id", ids, rounds, branch, _CANDIDATE, CandidateLine)}
+    return {
+        row.candidate_id: row
+        for row in _by_id(store, "candidates", "candidate_id", ids, rounds, branch, _CANDIDATE, CandidateLine)
+    }
 
 
 def _prompts(store: Store, ids: set[str], rounds: Iterable[int] | None, branch: str | None) -> dict[str, PromptLine]:

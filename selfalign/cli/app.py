@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from selfalign import __version__
-from selfalign.cli import calibrate, compare, disk, history, inspect, reward, schedule, setup, sql, start, verify
+from selfalign.cli import (
+    browse,
+    calibrate,
+    compare,
+    disk,
+    history,
+    inspect,
+    reward,
+    schedule,
+    setup,
+    sql,
+    start,
+    verify,
+)
 
 app = typer.Typer(
     name="selfalign",
@@ -42,6 +55,7 @@ app.command()(schedule.pause)
 app.command()(schedule.approve)
 app.command()(inspect.status)
 app.command()(sql.sql)
+app.command()(browse.browse)
 app.command()(verify.verify)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)

@@ -69,7 +69,7 @@ def parse(given: Mapping[str, str]) -> Filters:
     """
     names = {field.name for field in fields(Filters)}
     values = {name: text.strip() for name, text in given.items() if name in names and text.strip()}
-    return Filters(**{name: _value(name, text) for name, text in values.items()})  # type: ignore[arg-type]
+    return Filters(**{name: _value(name, text) for name, text in values.items()})
 
 
 def _value(name: str, text: str) -> Any:

@@ -112,12 +112,12 @@ def certain(strength: Event, changed: Decisions) -> Event:
 def now(context: RunContext) -> Decisions:
     """What reviews say at this moment, the inbox included; for what trains beside the rounds. Writes nothing."""
     said = latest([*context.store.rows(Review), *read(context.workspace.reviews).reviews])
-    return {pair_id: review.decision for pair_id, review in said.items() if review.decision in ("flip", "reject")}  # type: ignore[misc]
+    return {pair_id: review.decision for pair_id, review in said.items() if review.decision in ("flip", "reject")}
 
 
 def in_words(changed: Decisions) -> str:
     """``, reviews: 2 flipped, 1 left out``; empty where there are none."""
-    counts = Counter(changed.values())
+    counts = Counter[str](changed.values())
     parts = [f"{counts[one]} {word}" for one, word in (("flip", "flipped"), ("reject", "left out")) if counts[one]]
     return f", reviews: {', '.join(parts)}" if parts else ""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from selfalign.browse.filters import Filters, words
@@ -270,8 +270,6 @@ def _neighbour(
 
 
 def _beginning(filters: Filters, after: str | None) -> Filters:
-    from dataclasses import replace
-
     return replace(filters, after=after)
 
 
@@ -422,15 +420,18 @@ def prompt(store: Store, prompt_id: str, round: int | None, branch: str | None) 
 def answers_of(store: Store, ids: Sequence[str], rounds: Iterable[int] | None, branch: str | None) -> list[Answer]:
     """Candidates with their judgements, in order of sample."""
     found = _candidates(store, set(ids), rounds, branch)
-    votes = store.query(
-        f"SELECT {_JUDGEMENT} FROM {_all('judgements', Filters(branch=branch))} WHERE candidate_id IN (SELECT unnest(?)) "
-        "ORDER BY round, judge, sample_idx, judgement_id", (sorted(found),)
-    ).to_pylist()  # fmt: skip
+    # Answers to training prompts are judged in their own round; held-out ones again in later rounds, to compare models.
+    judged = rounds if all(one.split == "train" for one in found.values()) else None
     by_candidate: dict[str, dict[str, JudgementLine]] = {}
-    for row in votes:
-        by_candidate.setdefault(row["candidate_id"], {})[row["judgement_id"]] = JudgementLine(**row)
+    for source in ("judgements", *(["archived_judgements"] if branch else [])):
+        for row in _of(store, source, "candidate_id", set(found), judged, _JUDGEMENT, JudgementLine):
+            by_candidate.setdefault(row.candidate_id, {})[row.judgement_id] = row
     in_order = sorted(found.values(), key=lambda one: (one.round, one.sample_idx, one.candidate_id))
-    return [Answer(one, list(by_candidate.get(one.candidate_id, {}).values())) for one in in_order]
+    return [Answer(one, sorted(by_candidate.get(one.candidate_id, {}).values(), key=_vote)) for one in in_order]
+
+
+def _vote(row: JudgementLine) -> tuple[int, str, int, str]:
+    return row.round, row.judge, row.sample_idx, row.judgement_id
 
 
 # -- reading by row number ----------------------------------------------------------------------------------------
@@ -467,13 +468,20 @@ def _by_id(
         missing = ids - {getattr(row, column) for row in found}
         if not missing:
             break
-        where = _Where()
-        where.add(f"{column} IN (SELECT unnest(?))", sorted(missing))
-        if rounds is not None:
-            where.add(f"round IN ({', '.join(str(int(round)) for round in sorted(rounds)) or 'NULL'})")
-        numbers = store.query(f"SELECT rowid AS n FROM {source} {where}", where.values)["n"].to_pylist()
-        found += _by_number(store, source, numbers, names, kind)
+        found += _of(store, source, column, missing, rounds, names, kind)
     return found
+
+
+def _of(
+    store: Store, table: str, column: str, ids: set[str], rounds: Iterable[int] | None, names: str, kind: type[R]
+) -> list[R]:
+    """Rows of ``table`` whose ``column`` is one of ``ids``, found by that column alone and then read by number."""
+    where = _Where()
+    where.add(f"{column} IN (SELECT unnest(?::VARCHAR[]))", sorted(ids))
+    if rounds is not None:
+        where.add(f"round IN ({', '.join(str(int(round)) for round in sorted(rounds)) or 'NULL'})")
+    numbers = store.query(f"SELECT rowid AS n FROM {table} {where}", where.values)["n"].to_pylist()
+    return _by_number(store, table, numbers, names, kind)
 
 
 def _by_number(store: Store, table: str, numbers: Sequence[int], names: str, kind: type[R]) -> list[R]:

@@ -73,6 +73,12 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     assert problems == [], "no script fails, no policy is broken, nothing is fetched from elsewhere"
 
 
+def shows(page: Any, selector: str) -> None:
+    """The page with ``selector`` is there, its script included."""
+    page.wait_for_selector(selector)
+    page.wait_for_load_state("load")
+
+
 def items(page: Any) -> list[str]:
     return [link.get_attribute("href").split("?")[0].rpartition("/")[2] for link in page.query_selector_all("a.item")]
 
@@ -91,8 +97,8 @@ def test_a_list_is_filtered_and_walked_by_keys(page: Any, workspace: Workspace) 
     focused = page.evaluate("document.activeElement.getAttribute('href')")
     assert items(page)[0] in focused
     page.keyboard.press("Enter")
-    page.wait_for_selector("#review")
-    assert items and "language=de" in page.url, "the pair keeps the list's filters"
+    shows(page, "#review")
+    assert "language=de" in page.url, "the pair keeps the list's filters"
     first = page.url
     if len(items(page)) > 1:
         page.keyboard.press("j")
@@ -107,11 +113,11 @@ def test_a_pair_is_reviewed_by_keys(page: Any, workspace: Workspace) -> None:
     page.keyboard.type("far better: a f r j /")
     page.keyboard.press("Escape")
     page.keyboard.press("f")
-    page.wait_for_selector("h1 .tag.flip")
+    shows(page, "h1 .tag.flip")
     page.keyboard.press("j")
     page.wait_for_url(re.compile(order[1]))
     page.keyboard.press("r")
-    page.wait_for_selector("h1 .tag.reject")
+    shows(page, "h1 .tag.reject")
     page.keyboard.press("k")
     page.wait_for_url(re.compile(order[0]))
     said = latest(read(workspace.reviews).reviews)
@@ -119,7 +125,7 @@ def test_a_pair_is_reviewed_by_keys(page: Any, workspace: Workspace) -> None:
         order[0]: ("flip", "far better: a f r j /"), order[1]: ("reject", ""),
     }  # fmt: skip
     page.keyboard.press("w")
-    page.wait_for_selector("h1:not(:has(.tag))")
+    shows(page, "h1:not(:has(.tag))")
     assert set(latest(read(workspace.reviews).reviews)) == {order[1]}
     page.keyboard.press("u")
     page.wait_for_url(re.compile("/pairs$"))

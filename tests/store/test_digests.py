@@ -20,16 +20,18 @@ from tests.store.rows import (
     judgement_pair,
     lesson,
     meta_judgement,
+    override,
     pair,
     prompt,
     replay,
+    review,
     selection,
     unary_label,
 )
 
 ROWS: list[Any] = [
     prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),
-    pair("pair", "c1", "c2"), unary_label(), lesson(), meta_judgement(), judgement_pair(), replay(), checkpoint(),
+    pair("pair", "c1", "c2"), unary_label(), lesson(), meta_judgement(), judgement_pair(), replay(), review(), override(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
 GOLDEN: dict[str, str] = {

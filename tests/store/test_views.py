@@ -216,7 +216,7 @@ def test_a_pair_that_trained_two_rounds_leads_to_both_checkpoints(replayed: Stor
     assert lineage[1]["prompt"] == "text of p1"
     given = rows(replayed, "select * from trained_on order by all")
     assert [tuple(row.values()) for row in given] == [
-        (1, "pair", "pair1", 1), (2, "pair", "pair1", 1), (2, "pair", "pair2", 2),
+        (1, "pair", "pair1", 1, None), (2, "pair", "pair1", 1, None), (2, "pair", "pair2", 2, None),
     ]  # fmt: skip
     summary = rows(replayed, "select pairs, replayed from round_summary order by round")
     assert [(row["pairs"], row["replayed"]) for row in summary] == [(0, 0), (1, 0), (1, 1)]
@@ -252,5 +252,14 @@ def test_yields_add_up_to_the_prompts(told: Store) -> None:
 
 
 def test_views_of_an_empty_store_are_empty(store: Store) -> None:
-    for view in ("pair_text", "round_summary", "judge_health", "lineage", "yields", "round_policy", "trained_on"):
+    for view in (
+        "pair_text",
+        "round_summary",
+        "judge_health",
+        "lineage",
+        "yields",
+        "round_policy",
+        "trained_on",
+        "review_text",
+    ):
         assert rows(store, f"select * from {view}") == []

@@ -46,6 +46,8 @@ GOLDEN: dict[str, str] = {
     "meta_judgements": "faac9bcb626302428161f49c787fad1d",
     "judgement_pairs": "afb0782fbbd49b62da67da4f3b4aa59a",
     "replays": "89edcc6ca982061fbcb615b1d2ec8c7f",
+    "reviews": "a820d86c27fb03b1d96308124d4a6d38",
+    "overrides": "12e97264a61ae6865532ceabd44b2d01",
     "checkpoints": "87460da29b01bee6819ab6d5297d15e8",
 }
 

@@ -162,6 +162,7 @@ def test_lineage(told: Store) -> None:
         "candidate_id": "p1a", "weights_hash": "w0", "judgement_ids": ["p1a-0", "p1a-1"], "score": 4.0,
         "checkpoint_id": "k1", "trained_weights_hash": "w1", "checkpoint_path": "checkpoints/round-1",
         "pass_rate_strict": 0.5, "kind": "pair", "example_id": "pair1", "trained_round": 1,
+        "review": None,
     }  # fmt: skip
     assert (rejected["side"], rejected["candidate_id"], rejected["score"]) == ("rejected", "p1b", 1.0)
     assert rejected["judgement_ids"] == ["p1b-0", "p1b-1"]

@@ -54,5 +54,7 @@ def test_imports_point_down(path: Path) -> None:
     if part in CAPABILITIES:
         siblings = tuple(f"selfalign.{other}" for other in CAPABILITIES if other != part)
         assert not [name for name in names if name.startswith(siblings)], "capabilities do not know one another"
+    if part not in ("cli", "browse"):
+        assert not [name for name in names if name.startswith("selfalign.browse")], "pages are above everything else"
     if path.parent.name != "store":
         assert "duckdb" not in names, "one module owns the connection"

@@ -50,6 +50,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
+        listening.listen(128)  # whoever opens the address at once waits a moment and is not refused
     except (OSError, OverflowError) as error:
         listening.close()
         raise BadInput(

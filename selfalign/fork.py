@@ -57,6 +57,8 @@ def fork_run(
         _share_references(origin, aside)
         if origin.prompts.is_dir():
             shutil.copytree(origin.prompts, aside.prompts, dirs_exist_ok=True)
+        if origin.reviews.is_file():
+            shutil.copyfile(origin.reviews, aside.reviews)
         aside.save_config(config)
         if folder.exists():
             folder.rmdir()

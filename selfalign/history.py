@@ -16,8 +16,8 @@ from selfalign.config import RunConfig, validate_config
 from selfalign.environment import environment, start_event
 from selfalign.errors import ConfigError
 from selfalign.failpoints import reach
-from selfalign.rounds import begin_round, begun_stages, end_round, fingerprint, rounds_left, stages_of
-from selfalign.stages import gate
+from selfalign.rounds import begin_round, begun_stages, end_round, fingerprint, in_order, rounds_left, stages_of
+from selfalign.stages import gate, reviewed
 from selfalign.stages.context import RunContext
 from selfalign.stages.reuse import take_over
 from selfalign.stages.set_aside import go_back
@@ -57,6 +57,8 @@ def open_run(context: RunContext, on_change: OnChange = "refuse", ask: Ask | Non
         _settle(context, on_change, ask)
         if begun["config_hash"] != config.config_hash():
             store.change_run(seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash())
+    reviewed.take_in(context)
+    reviewed.reconsider(context)
     store.insert([start_event(here)])
     context.workspace.save_config(config)
     reach("run_recorded")
@@ -152,12 +154,21 @@ def roll_back(context: RunContext, name: str) -> list[Place]:
         raise ConfigError(f"{context.workspace.path}: has no branch '{name}'; known: {', '.join(found) or 'none yet'}")
     config = _config_of(found[name], context.config)
     past = RunContext(config, context.workspace, context.store, context.reporter, context.launcher)
-    stale = stale_stages(past)
+    stale = in_order({*stale_stages(past), *_reviewed_otherwise(past, name)})
     if stale:
         go_back(past, stale, "rollback", f"rolled back to branch {name}")
     context.store.change_run(seed=config.seed, config=json.dumps(config.snapshot()), config_hash=config.config_hash())
     context.workspace.save_config(config)
     return _bring_back(past, name)
+
+
+def _reviewed_otherwise(context: RunContext, branch: str) -> list[Place]:
+    """All stages from the first training on that did other things because of reviews than the branch's."""
+    begun = begun_stages(context.store)
+    for place in begun:
+        if place[1] == "train" and reviewed.differs_in(context, place[0], branch):
+            return begun[begun.index(place) :]
+    return []
 
 
 def _config_of(branch: Branch, present: RunConfig) -> RunConfig:
@@ -174,6 +185,8 @@ def _bring_back(context: RunContext, branch: str) -> list[Place]:
         for name in stages_of(round, context.config):
             record = context.store.stage(round, name)
             if record is None:
+                if name == "train":
+                    reviewed.settle_as(context, round, branch)
                 if not take_over(context, round, name, fingerprint(context, round, name), branch):
                     return brought
                 brought.append((round, name))

@@ -40,6 +40,7 @@ from selfalign.stages import (
     preferences,
     prompts,
     resample,
+    reviewed,
     train,
 )
 from selfalign.stages.context import RunContext
@@ -141,9 +142,12 @@ def run_round_stage(context: RunContext, round: int, name: str) -> StageOutcome 
     Raises:
         GateStopped: a rule over the round's figures ends the run; where it rolls the round back, that is done.
     """
-    with context.store.read():  # opened once for all that the fingerprint asks
+    with context.store.read():
         if _frozen(context, round):
             return None
+    if name == "train":
+        reviewed.settle(context, round)  # writes, so that no reading connection may be open
+    with context.store.read():  # opened once for all that the fingerprint asks
         identity = fingerprint(context, round, name)
 
     def body() -> StageOutcome:

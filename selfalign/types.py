@@ -16,6 +16,8 @@ FinishReason = Literal["stop", "length"]
 Origin = Literal["demonstration", "positive", "negative", "imported"]
 Outcome = Literal["ok", "parse_error", "out_of_range", "truncated", "refused", "tie", "disagree"]
 
+ReviewDecision = Literal["accept", "flip", "reject", "withdraw"]
+
 #: ``{"role": ..., "content": ...}`` as chat templates take it.
 Message = Mapping[str, str]
 
@@ -272,6 +274,37 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class Review:
+    """A person's word on a pair. Of several on one pair the last holds; "withdraw" takes back what was said before.
+
+    ``round`` made the pair. ``reviewed_at`` is ISO 8601 in UTC with microseconds, so that text is in order of time.
+    """
+
+    review_id: str
+    pair_id: str
+    round: int
+    decision: ReviewDecision
+    note: str
+    reviewer: str
+    reviewed_at: str
+
+
+@dataclass(frozen=True)
+class Override:
+    """What ``round`` trained otherwise than the pair of ``from_round`` says, because of a review.
+
+    "flip": with its sides exchanged; "reject": not at all.
+    """
+
+    override_id: str
+    round: int
+    from_round: int
+    pair_id: str
+    decision: Literal["flip", "reject"]
+    review_id: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """M_t. ``path`` is relative to the workspace where the run owns it."""
 
@@ -331,6 +364,8 @@ TABLES: Mapping[type, str] = {
     MetaJudgement: "meta_judgements",
     JudgementPair: "judgement_pairs",
     Replay: "replays",
+    Review: "reviews",
+    Override: "overrides",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
     Event: "events",
@@ -349,6 +384,8 @@ Row = (
     | MetaJudgement
     | JudgementPair
     | Replay
+    | Review
+    | Override
     | Checkpoint
     | Evaluation
     | Event

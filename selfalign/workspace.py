@@ -4,6 +4,7 @@ runs/<name>/
   store.duckdb          every row
   config.yaml           the validated config, defaults included
   prompts/              optional: prompt files here win over the shipped ones
+  reviews.jsonl         optional: what people said of pairs (reviews.py); only ever added to
   checkpoints/round-1/  M_1 ... as plain Hugging Face folders; the table `checkpoints` says which is current
   references/           averages of these, where a round's loss is compared with one; made again where they are missing
   logs/                 one file a stage
@@ -43,6 +44,7 @@ class Workspace:
         self.store_path = path / "store.duckdb"
         self.config_path = path / "config.yaml"
         self.prompts = path / "prompts"
+        self.reviews = path / "reviews.jsonl"
         self.checkpoints = path / "checkpoints"
         self.references = path / "references"
         self.logs = path / "logs"

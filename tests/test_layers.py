@@ -62,5 +62,7 @@ def test_imports_point_down(path: Path) -> None:
         assert not [name for name in names if name.startswith("selfalign.export")], (
             "a run does not depend on its exports"
         )
+    if part not in ("cli", "browse"):
+        assert not [name for name in names if name.startswith("selfalign.browse")], "pages are above everything else"
     if path.parent.name != "store":
         assert "duckdb" not in names, "one module owns the connection"

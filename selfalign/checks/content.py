@@ -9,7 +9,7 @@ from typing import Any
 
 from selfalign.checks.findings import Finding, Query, Rule, broken, place, remake
 from selfalign.identity import canonical, content_id
-from selfalign.store.digests import DIGESTED, digest_sql
+from selfalign.store.digests import DIGESTED, NEVER_ARCHIVED, digest_sql
 from selfalign.types import SamplingParams
 
 #: Rows digested in one connection: a run that writes waits no longer than for these (about half a second).
@@ -27,7 +27,7 @@ def digests(query: Query) -> tuple[list[Finding], dict[str, int]]:
         f"SELECT '{table}' AS name, '{table.removeprefix('archived_')}' AS kind, coalesce(max(rowid) + 1, 0) AS stop, "
         f"count(*) - count(digest) AS uncovered FROM {table}"
         for kind in DIGESTED
-        for table in (kind, f"archived_{kind}")
+        for table in ((kind,) if kind in NEVER_ARCHIVED else (kind, f"archived_{kind}"))
     )
     found: list[Finding] = []
     uncovered: dict[str, int] = {}

@@ -123,10 +123,29 @@ def _replays() -> Iterator[Rule]:
             f"' of round ' || r.from_round AS what FROM replays r ANTI JOIN {table} t "
             f"ON t.{identity} = r.example_id AND t.round = r.from_round WHERE r.kind = '{kind}'",
         )  # fmt: skip
+    yield from _overrides()
     yield Rule(
         "not_earlier", "replays",
         "SELECT replay_id AS row_id, round, kind AS place, 'is of round ' || from_round || ', not an earlier one' AS what "
         "FROM replays WHERE from_round >= round",
+    )  # fmt: skip
+
+
+def _overrides() -> Iterator[Rule]:
+    """What a training did because of a review is what that review says, about a pair that is there."""
+    yield Rule(
+        "unknown_example", "overrides",
+        "SELECT o.override_id AS row_id, o.round, 'pair' AS place, 'there is no pair ' || o.pair_id || ' of round ' || "
+        "o.from_round AS what FROM overrides o ANTI JOIN pairs p ON p.pair_id = o.pair_id AND p.round = o.from_round "
+        # Settled before its training begins; a pair that was set aside since has no say any more.
+        "SEMI JOIN stages s ON s.round = o.round AND s.stage = 'train'",
+    )  # fmt: skip
+    yield Rule(
+        "not_the_review", "overrides",
+        "SELECT o.override_id AS row_id, o.round, 'pair ' || o.pair_id AS place, 'says ' || o.decision || ', its review ' "
+        "|| o.review_id || ' ' || coalesce('says ' || r.decision || ' of pair ' || r.pair_id, 'is not there') AS what "
+        "FROM overrides o LEFT JOIN reviews r USING (review_id) "
+        "WHERE r.review_id IS NULL OR r.decision <> o.decision OR r.pair_id <> o.pair_id",
     )  # fmt: skip
 
 

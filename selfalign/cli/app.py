@@ -8,6 +8,7 @@ import typer
 
 from selfalign import __version__
 from selfalign.cli import (
+    browse,
     calibrate,
     compare,
     disk,
@@ -57,6 +58,7 @@ app.command()(schedule.approve)
 app.command()(inspect.status)
 app.command()(sql.sql)
 app.command()(report.report)
+app.command()(browse.browse)
 app.command()(verify.verify)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selfalign.errors import BadInput, EmptyStage
 from selfalign.identity import derive_seed
+from selfalign.stages import reviewed
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import messages_for
 from selfalign.training.checkpoints import publish
@@ -54,7 +55,10 @@ def _examples(context: RunContext, parent: Path, rounds: Sequence[int] | None) -
 
     from selfalign.engines.chat import encode_chat
 
-    pairs = [p for p in context.store.rows(Pair) if rounds is None or p.round in rounds]
+    made = [p for p in context.store.rows(Pair) if rounds is None or p.round in rounds]
+    pairs: list[Pair] = reviewed.applied({"pairs": made}, reviewed.now(context)).get("pairs", [])
+    if made and not pairs:
+        raise EmptyStage(f"{context.workspace.path}: every pair of it was rejected in review")
     if not pairs:
         which = "no pairs" if rounds is None else f"no pairs in rounds {', '.join(map(str, rounds))}"
         raise EmptyStage(f"{context.workspace.path}: has {which}; make some with selfalign run")

@@ -20,7 +20,7 @@ from selfalign.identity import canonical, content_id, hash_tokenizer, hash_weigh
 from selfalign.protocols import Trainer, TrainingJob
 from selfalign.registry import find
 from selfalign.space import folder_bytes
-from selfalign.stages import replay
+from selfalign.stages import replay, reviewed
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.examples import KINDS, Encoder, Made, candidates_of
 from selfalign.stages.jobs import JobFolder, Progress
@@ -45,10 +45,11 @@ def fingerprint(context: RunContext, round: int) -> str:
         if ema is None
         else references.average_id(context, round, ema)
     )
-    replays = replay.made_of(context, round)
+    replays, reviews = replay.made_of(context, round), reviewed.made_of(context, round)
     return content_id(
         "train", *(upstream(context, round, stage) for stage in _takes(context, round)), settings.model_dump(mode="json", exclude={"save_every"}),
         context.weights(context.config.start_round(round)).weights_hash, compared_with, *([replays] if replays else []),
+        *([reviews] if reviews else []),
     )  # fmt: skip
 
 
@@ -75,9 +76,15 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         }
         if not any(rows.values()):
             raise EmptyStage(f"round {round}: nothing to train on, its stage '{made[0]}' made nothing")
-        earlier = replay.replayed(context, round)
+        changed = reviewed.decisions(context, round)
+        rows, earlier = reviewed.applied(rows, changed), reviewed.applied(replay.replayed(context, round), changed)
     rows = {name: [*rows.get(name, ()), *earlier.get(name, ())] for name in {**rows, **earlier}}
     n_rows = sum(map(len, rows.values()))
+    if not n_rows:
+        raise EmptyStage(
+            f"round {round}: nothing to train on, every pair was rejected in review; accept some of them (selfalign browse "
+            f"{context.workspace.path}), then run again"
+        )
     start = context.config.start_round(round)
     if not context.store.rows(Checkpoint, "round = ?", (round,)):
         context.store.insert(replay.records(round, earlier))
@@ -98,7 +105,9 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             "cache": str(context.workspace.state.resolve() / "logprobs"),
             "final_relative": str(final.relative_to(context.workspace.path)),
         }
-        supervise(folder, spec, {**rows, **_named(context, rows)}, context=context, label=f"round {round} train")
+        supervise(
+            folder, spec, {**rows, **_named(context, rows, changed)}, context=context, label=f"round {round} train"
+        )
     checkpoint = context.store.rows(Checkpoint, "round = ?", (round,))[0]
     context.store.put_round(
         round, parent_hash=context.weights(round - 1).weights_hash, weights_hash=checkpoint.weights_hash,
@@ -112,7 +121,8 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     shown = ", ".join(
         f"{name} {metrics[name]:.3f}" for name in ("guard_loss", "train_loss", "reward_accuracy") if name in metrics
     )
-    return StageOutcome(n_rows, 1, f"M{round} from {checkpoint.n_examples} examples, {shown}", metrics)
+    said = f"M{round} from {checkpoint.n_examples} examples, {shown}{reviewed.in_words(changed)}"
+    return StageOutcome(n_rows, 1, said, metrics)
 
 
 def _takes(context: RunContext, round: int) -> list[str]:
@@ -152,7 +162,9 @@ def _base(context: RunContext, round: int) -> Model | None:
     return None if earlier is None else context.model(earlier)
 
 
-def _named(context: RunContext, rows: Mapping[str, Sequence[Made]]) -> dict[str, Sequence[Any]]:
+def _named(
+    context: RunContext, rows: Mapping[str, Sequence[Made]], changed: reviewed.Decisions
+) -> dict[str, Sequence[Any]]:
     """The candidates and judgements that the rows name, and the prompts of their rounds; for lessons none of them."""
     wanted = {candidate_id for kind in rows.values() for row in kind for candidate_id in candidates_of(row)}
     if not wanted:
@@ -161,11 +173,15 @@ def _named(context: RunContext, rows: Mapping[str, Sequence[Made]]) -> dict[str,
     judgements = {side for pair in pairs for side in (pair.chosen_id, pair.rejected_id)}
     rounds = sorted({row.round for kind in rows.values() for row in kind})
     with context.store.read():
-        return _rows_of(context, rounds, wanted, judgements)
+        return _rows_of(context, rounds, wanted, judgements, changed)
 
 
 def _rows_of(
-    context: RunContext, rounds: Sequence[int], wanted: Collection[str], judgements: Collection[str]
+    context: RunContext,
+    rounds: Sequence[int],
+    wanted: Collection[str],
+    judgements: Collection[str],
+    changed: reviewed.Decisions,
 ) -> dict[str, Sequence[Any]]:
     of_rounds = "round in (select unnest(?))"
     train, named = f"{of_rounds} and split = 'train'", "in (select unnest(?))"
@@ -178,7 +194,10 @@ def _rows_of(
         )
         if judgements
         else [],
-        "strengths": context.store.rows(Event, f"{of_rounds} and kind = 'pair_strength'", (rounds,)),
+        "strengths": [
+            reviewed.certain(strength, changed)
+            for strength in context.store.rows(Event, f"{of_rounds} and kind = 'pair_strength'", (rounds,))
+        ],
     }
 
 

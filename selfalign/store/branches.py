@@ -89,7 +89,7 @@ def _owned(stage: str) -> list[tuple[str, str]]:
         "pair": [("pairs", "true"), ("unary_labels", "true"), ("rankings", "true")],
         "lessons": [("lessons", "true")],
         "meta_judge": [("meta_judgements", "true"), ("judgement_pairs", "true")],
-        "train": [("checkpoints", "true"), ("replays", "true"), ("rounds", "true")],
+        "train": [("checkpoints", "true"), ("replays", "true"), ("overrides", "true"), ("rounds", "true")],
         # M_0 is not trained: the row of round 0 belongs to whoever asked it first.
         "answer": [("candidates", "split = 'held_out'"), ("rounds", "round = 0")],
         "log_ratio": [("evaluations", figures_of("log_ratio"))],
@@ -165,6 +165,8 @@ def take_back(transaction: Transaction, round: int, stage: str, kept: Kept) -> N
         if table == "rounds":
             _take_round(transaction, round, kept)
             continue
+        if table == "overrides":  # settled before the training is begun, and the same by its fingerprint
+            transaction.execute("DELETE FROM overrides WHERE round = ?", [round])
         extra = ", created_at" if table in ("checkpoints", "events") else ""
         columns = "branch, of_stage" + extra
         transaction.connection.execute(

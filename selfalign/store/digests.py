@@ -29,8 +29,12 @@ DIGESTED: Mapping[str, str] = {
     "meta_judgements": "meta_id",
     "judgement_pairs": "pair_id",
     "replays": "replay_id",
+    "reviews": "review_id",
+    "overrides": "override_id",
     "checkpoints": "checkpoint_id",
 }
+#: What people said of pairs belongs to no stage, so that no branch takes it away: there is no archived_reviews.
+NEVER_ARCHIVED = frozenset({"reviews"})
 #: Where a checkpoint lies, and in how many bytes, may change: it can be moved, and kept in a smaller form.
 _NOT_IDENTITY = frozenset({("checkpoints", "path"), ("checkpoints", "n_bytes")})
 _SCHEMAS: Mapping[str, pa.Schema] = {TABLES[kind]: arrow_schema(kind) for kind in TABLES}

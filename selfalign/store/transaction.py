@@ -240,6 +240,8 @@ _KEYS: Mapping[str, str] = {
     "meta_judgements": "round, candidate_id, judge, first_id, second_id, meta_id",
     "judgement_pairs": "round, candidate_id, judge, pair_id",
     "replays": "round, from_round, kind, example_id",
+    "reviews": "reviewed_at, review_id",
+    "overrides": "round, from_round, pair_id, override_id",
     "checkpoints": "round, created_at, checkpoint_id",
     "evaluations": "run, round, metric, split",
     "events": "round, stage, kind, subject_id, event_id",

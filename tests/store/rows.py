@@ -14,10 +14,12 @@ from selfalign.types import (
     JudgementPair,
     Lesson,
     MetaJudgement,
+    Override,
     Pair,
     Prompt,
     Ranking,
     Replay,
+    Review,
     Selection,
     UnaryLabel,
 )
@@ -119,3 +121,16 @@ def ranking(ranking_id: str = "r1") -> Ranking:
 def replay(replay_id: str = "rp1", **changes: Any) -> Replay:
     values: dict[str, Any] = {"round": 2, "from_round": 1, "kind": "pair", "example_id": "pair1"}
     return Replay(replay_id, **values | changes)
+
+
+def review(review_id: str = "v1", **changes: Any) -> Review:
+    values: dict[str, Any] = {
+        "pair_id": "pair1", "round": 1, "decision": "flip", "note": "why", "reviewer": "me",
+        "reviewed_at": "2026-05-01T12:00:00.000000+00:00",
+    }  # fmt: skip
+    return Review(review_id, **values | changes)
+
+
+def override(override_id: str = "o1", **changes: Any) -> Override:
+    values: dict[str, Any] = {"round": 2, "from_round": 1, "pair_id": "pair1", "decision": "flip", "review_id": "v1"}
+    return Override(override_id, **values | changes)

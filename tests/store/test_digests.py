@@ -20,16 +20,18 @@ from tests.store.rows import (
     judgement_pair,
     lesson,
     meta_judgement,
+    override,
     pair,
     prompt,
     replay,
+    review,
     selection,
     unary_label,
 )
 
 ROWS: list[Any] = [
     prompt(text='é "x"\n\x00', rouge_max=0.1, instruction_id_list=("a,b", "c'd")), candidate(logprob=-1 / 3), judgement("j1", "c1"), gold_judgement(), selection(),
-    pair("pair", "c1", "c2"), unary_label(), lesson(), meta_judgement(), judgement_pair(), replay(), checkpoint(),
+    pair("pair", "c1", "c2"), unary_label(), lesson(), meta_judgement(), judgement_pair(), replay(), review(), override(), checkpoint(),
 ]  # fmt: skip
 #: The same under DuckDB 1.5 and 2.0. A change here makes every older store look damaged.
 GOLDEN: dict[str, str] = {
@@ -44,6 +46,8 @@ GOLDEN: dict[str, str] = {
     "meta_judgements": "faac9bcb626302428161f49c787fad1d",
     "judgement_pairs": "afb0782fbbd49b62da67da4f3b4aa59a",
     "replays": "89edcc6ca982061fbcb615b1d2ec8c7f",
+    "reviews": "a820d86c27fb03b1d96308124d4a6d38",
+    "overrides": "12e97264a61ae6865532ceabd44b2d01",
     "checkpoints": "87460da29b01bee6819ab6d5297d15e8",
 }
 

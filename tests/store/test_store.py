@@ -27,17 +27,19 @@ from tests.store.rows import (
     judgement_pair,
     lesson,
     meta_judgement,
+    override,
     pair,
     prompt,
     ranking,
     replay,
+    review,
     selection,
     unary_label,
 )
 
 ONE_OF_EACH: list[Any] = [
     prompt(), candidate(), judgement("j1"), gold_judgement(), selection(), pair("a", "c1", "c2"), unary_label(), ranking(), lesson(),
-    meta_judgement(), judgement_pair(), replay(), checkpoint(),
+    meta_judgement(), judgement_pair(), replay(), review(), override(), checkpoint(),
     evaluation("pass_rate_strict", 0.5), event("e1"),
 ]  # fmt: skip
 

@@ -162,6 +162,7 @@ def test_lineage(told: Store) -> None:
         "candidate_id": "p1a", "weights_hash": "w0", "judgement_ids": ["p1a-0", "p1a-1"], "score": 4.0,
         "checkpoint_id": "k1", "trained_weights_hash": "w1", "checkpoint_path": "checkpoints/round-1",
         "pass_rate_strict": 0.5, "kind": "pair", "example_id": "pair1", "trained_round": 1,
+        "review": None,
     }  # fmt: skip
     assert (rejected["side"], rejected["candidate_id"], rejected["score"]) == ("rejected", "p1b", 1.0)
     assert rejected["judgement_ids"] == ["p1b-0", "p1b-1"]
@@ -216,7 +217,7 @@ def test_a_pair_that_trained_two_rounds_leads_to_both_checkpoints(replayed: Stor
     assert lineage[1]["prompt"] == "text of p1"
     given = rows(replayed, "select * from trained_on order by all")
     assert [tuple(row.values()) for row in given] == [
-        (1, "pair", "pair1", 1), (2, "pair", "pair1", 1), (2, "pair", "pair2", 2),
+        (1, "pair", "pair1", 1, None), (2, "pair", "pair1", 1, None), (2, "pair", "pair2", 2, None),
     ]  # fmt: skip
     summary = rows(replayed, "select pairs, replayed from round_summary order by round")
     assert [(row["pairs"], row["replayed"]) for row in summary] == [(0, 0), (1, 0), (1, 1)]
@@ -252,5 +253,14 @@ def test_yields_add_up_to_the_prompts(told: Store) -> None:
 
 
 def test_views_of_an_empty_store_are_empty(store: Store) -> None:
-    for view in ("pair_text", "round_summary", "judge_health", "lineage", "yields", "round_policy", "trained_on"):
+    for view in (
+        "pair_text",
+        "round_summary",
+        "judge_health",
+        "lineage",
+        "yields",
+        "round_policy",
+        "trained_on",
+        "review_text",
+    ):
         assert rows(store, f"select * from {view}") == []

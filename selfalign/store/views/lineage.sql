@@ -2,6 +2,7 @@
 -- prompt -> candidate (and the weights that made it) -> judgements -> example -> checkpoint -> its pass rate.
 -- side: chosen, rejected; desirable, undesirable; or rank 1 (the best), rank 2 ... pair_id is NULL where it is no pair.
 -- round made the example, trained_round trained on it: the same, and any later one that took it as well (policy.data).
+-- review is 'flip' where it trained with its sides exchanged, and 'reject' (trained_round NULL) where a person left it out.
 CREATE OR REPLACE VIEW lineage AS
 WITH
 sides AS (
@@ -22,10 +23,19 @@ sides AS (
     FROM rankings
 ),
 -- Every example trains the round that made it, and those that took it again.
-trainings AS (
-    SELECT *, nullif(round, 0) AS trained_round FROM sides -- imported pairs train only rounds that take them
+given AS (
+    SELECT *, nullif(round, 0) AS given_round FROM sides -- imported pairs train only rounds that take them
     UNION ALL
     SELECT sides.*, replays.round FROM sides JOIN replays ON replays.example_id = sides.example_id AND replays.kind = sides.kind
+),
+trainings AS (
+    SELECT
+        given.*,
+        override.decision AS review,
+        CASE WHEN override.decision IS DISTINCT FROM 'reject' THEN given.given_round END AS trained_round
+    FROM given
+    LEFT JOIN overrides AS override
+        ON given.kind = 'pair' AND override.round = given.given_round AND override.pair_id = given.example_id
 ),
 votes AS (
     SELECT round, candidate_id, list(judgement_id ORDER BY judge, sample_idx, judgement_id) AS judgement_ids
@@ -59,7 +69,8 @@ SELECT
     measured.pass_rate_strict,
     sides.kind,
     sides.example_id,
-    sides.trained_round
+    sides.trained_round,
+    sides.review
 FROM trainings AS sides
 LEFT JOIN prompts AS prompt
     ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'

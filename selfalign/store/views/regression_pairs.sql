@@ -12,12 +12,18 @@ lost_by_instruction AS (
     SELECT round, id, list(prompt_id ORDER BY prompt_id) AS prompt_ids FROM lost GROUP BY round, id
 ),
 trained_pairs AS (
-    SELECT round, pair_id, prompt_id, round AS made_in FROM pairs
-    UNION ALL
-    SELECT replays.round, pair.pair_id, pair.prompt_id, pair.round
-    FROM replays
-    JOIN pairs AS pair ON pair.pair_id = replays.example_id
-    WHERE replays.kind = 'pair'
+    SELECT given.round, given.pair_id, given.prompt_id, given.made_in
+    FROM (
+        SELECT round, pair_id, prompt_id, round AS made_in FROM pairs
+        UNION ALL
+        SELECT replays.round, pair.pair_id, pair.prompt_id, pair.round
+        FROM replays
+        JOIN pairs AS pair ON pair.pair_id = replays.example_id
+        WHERE replays.kind = 'pair'
+    ) AS given
+    -- What a person took out was not trained on.
+    ANTI JOIN overrides AS left_out
+        ON left_out.round = given.round AND left_out.pair_id = given.pair_id AND left_out.decision = 'reject'
 ),
 pair_instructions AS (
     SELECT DISTINCT pair.round, pair.pair_id, unnest(prompt.instruction_id_list) AS id

@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test torture lint install clean
+.PHONY: run test torture bench lint install clean
 
 KILLS ?= 200
+PAIRS ?= 5
 
 run: $(STAMP)  ## a whole run on the embedded model: two rounds, then where to look next
 	$(BIN)/selfalign run flows/quickstart.yaml
@@ -19,6 +20,9 @@ test: $(STAMP)  ## lint, types and the whole test suite
 
 torture: $(STAMP)  ## random kills over whole runs, tables and weights compared with an undisturbed run
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.e2e.torture --kills $(KILLS)
+
+bench: $(STAMP)  ## measured ratios against peers: make bench ONLY=judging,dpo PAIRS=5 VLLM_PYTHON=...
+	$(BIN)/python -m tests.benchmarks --pairs $(PAIRS) $(if $(ONLY),--only $(ONLY)) $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON))
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

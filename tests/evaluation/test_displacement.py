@@ -19,6 +19,8 @@ F = {
 #: What trainers on labels and on rankings say besides.
 LABELS = {"desirable_displacement": -3.0, "undesirable_displacement": -10.0, "reward_margin": 0.7, "kl_estimate": 0.0}
 RANKINGS = {"rank_accuracy": 0.8, "best_logp_change": 1.5, "rest_logp_change": -2.0}
+#: The same of pairs of judgements.
+JUDGEMENTS = {f"judgement_{name}": value for name, value in F.items() if not name.endswith("_loss")}
 
 
 def measure(training: Mapping[str, float]) -> dict[str, Evaluation]:
@@ -34,10 +36,9 @@ def test_figures_become_rows_of_the_training_split() -> None:
 
 
 def test_judgements_have_figures_of_their_own_and_ring_no_alarm() -> None:
-    judgements = {f"judgement_{name}": value for name, value in F.items() if not name.endswith("_loss")}
-    rows = measure({**F, **judgements, "judgement_chosen_displacement": -2.0})
+    rows = measure({**F, **JUDGEMENTS, "judgement_chosen_displacement": -2.0})
     assert {name: row.value for name, row in rows.items()} == {
-        **F, **judgements, "judgement_chosen_displacement": -2.0, "displacement_alarm": 0
+        **F, **JUDGEMENTS, "judgement_chosen_displacement": -2.0, "displacement_alarm": 0
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from selfalign.registry import plugins
 from selfalign.store.branches import FIGURES_OF
 from selfalign.types import Evaluation
 from tests.evaluation.rounds import checked, make_input, make_pair, make_training
-from tests.evaluation.test_displacement import LABELS, RANKINGS, F
+from tests.evaluation.test_displacement import JUDGEMENTS, LABELS, RANKINGS, F
 
 #: Written by stages of their own, which need a model.
 BY_STAGES = {name for names in FIGURES_OF.values() for name in names}
@@ -18,7 +18,7 @@ BY_STAGES = {name for names in FIGURES_OF.values() for name in names}
 
 def every_row() -> list[Evaluation]:
     verified = checked(1, {0: {"a": [0], "b": [1]}, 1: {"a": [1], "b": [1]}})
-    data = make_input(1, verified.candidates, verified.judgements, {**LABELS, **RANKINGS, **F})
+    data = make_input(1, verified.candidates, verified.judgements, {**LABELS, **RANKINGS, **JUDGEMENTS, **F})
     # A round whose training candidates repeat those of the round before.
     before, now = (
         make_training("a", 0, "one two three four five six"),

@@ -36,7 +36,7 @@ class Training:
 
     ``read`` are tokens read without gradient (the reference, the figures), ``trained`` those of all epochs that are
     read forward and backward, padded to the longest of their micro-batch; ``packed`` is what is left of these where
-    beginnings in common are read once (training/packing.py). Architectures that do not allow that are not looked for.
+    beginnings in common are read once (packing.py). Architectures that do not allow that are not looked for.
     ``updates`` are weights times optimizer steps.
     """
 

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfalign.engines.attention import is_plain, new_cache
+from selfalign.engines.attention import GROUPED_SDPA, copy_of_rows, is_plain, new_cache
 from selfalign.engines.decoding import Context, prefill
 from selfalign.engines.sampling import token_log_probs
+from selfalign.packing import Packed, can_pack, pack
 from selfalign.types import TokenSequence
 
 #: Positions put through the language-model head together: 512 x 49152 float32 logits are 100 MB.
 _HEAD_POSITIONS = 512
+#: Tokens of a forest: attention costs with the square of them, what forests read twice with their number.
+FOREST_TOKENS = 512
 #: A shared prefix shorter than this is not worth a forward pass of its own.
 MIN_SHARED_PREFIX = 16
 
@@ -24,6 +27,70 @@ def read_prefix(model: Any, prefix_ids: Sequence[int]) -> Context | None:
     if not is_plain(new_cache(model.config)):
         return None
     return prefill(model, [prefix_ids])
+
+
+def packs(model: Any) -> bool:
+    """Whether :func:`packed_log_probs` can be used, with a plain head."""
+    return can_pack(model, ("sdpa", "eager", GROUPED_SDPA)) and is_plain(new_cache(model.config))
+
+
+def packed_log_probs(
+    model: Any, forests: Sequence[Sequence[TokenSequence]], prefix: Context | None = None
+) -> list[list[np.ndarray]]:
+    """Float64 [len(completion_ids)], nats, for each sequence of each forest; see packing.py. Needs :func:`packs`.
+
+    A forest is a row. Its sequences are what follows ``prefix`` where there is one.
+    """
+    packed = [pack(forest) for forest in forests]
+    ids, mask, positions = (part.to(model.device) for part in _side_by_side(packed))
+    cache = None
+    if prefix is not None:
+        cache = copy_of_rows(prefix.cache, model.config, torch.zeros(len(ids), dtype=torch.long, device=model.device))
+        positions += prefix.positions
+        mask = torch.cat([mask.new_ones(*mask.shape[:3], int(prefix.positions)), mask], dim=-1)
+    output = model.base_model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+    )
+    hidden = torch.cat(
+        [row[tree.read_from.to(row.device)] for row, tree in zip(output.last_hidden_state, packed, strict=True)]
+    )
+    before = np.cumsum([0, *(len(tree.read_from) for tree in packed)])
+    column = torch.cat([tree.column + int(start) for tree, start in zip(packed, before, strict=False)])
+    target = torch.cat([tree.target for tree in packed])
+    values = _head_log_probs(model, hidden, column.to(model.device), target.to(model.device)).cpu().numpy()
+    # Predictions come in the order of the forest, and of the completion within a sequence.
+    found, start = [], 0
+    for forest, tree in zip(forests, packed, strict=True):
+        owners = tree.owner.numpy()
+        own = values[start : start + len(owners)]
+        found.append([own[owners == index] for index in range(len(forest))])
+        start += len(owners)
+    return found
+
+
+def _side_by_side(packed: Sequence[Packed]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(ids, mask, positions): [rows, n], [rows, 1, n, n], [rows, n], padded on the right with tokens that see all."""
+    width = max(len(tree.ids) for tree in packed)
+    ids, positions = (torch.zeros(len(packed), width, dtype=torch.long) for _ in range(2))
+    mask = torch.ones(len(packed), 1, width, width, dtype=torch.bool)
+    for row, tree in enumerate(packed):
+        n = len(tree.ids)
+        ids[row, :n], positions[row, :n] = tree.ids, tree.positions
+        mask[row, 0, :n] = False
+        mask[row, 0, :n, :n] = tree.mask()[0, 0]
+    return ids, mask, positions
+
+
+def _head_log_probs(model: Any, hidden: torch.Tensor, column: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Float64 [predictions]: log-probability of ``target`` after the position ``column`` of ``hidden`` [positions, d]."""
+    head = model.get_output_embeddings()
+    found = torch.empty(len(column), dtype=torch.float64, device=hidden.device)
+    for at in range(0, len(hidden), _HEAD_POSITIONS):
+        logits = head(hidden[at : at + _HEAD_POSITIONS]).float()
+        here = (column >= at) & (column < at + _HEAD_POSITIONS)
+        place = column[here] - at
+        found[here] = logits[place, target[here]].double() - logits.logsumexp(dim=-1).double()[place]
+    return found
 
 
 def choice_log_probs(
@@ -51,7 +118,7 @@ def _by_sequences(model: Any, prompts: Sequence[Sequence[int]], choices: Sequenc
     columns = []
     for choice in choices:
         sequences = [TokenSequence(tuple(prompt), tuple(choice)) for prompt in prompts]
-        columns.append([float(values.sum()) for values in completion_log_probs(model, sequences, head_is_plain=False)])
+        columns.append([float(values.sum()) for values in completion_log_probs(model, sequences, False)])
     return np.array(columns).T
 
 
@@ -74,7 +141,7 @@ def _continuation(model: Any, context: Context, choice: Sequence[int]) -> torch.
 
 
 def completion_log_probs(model: Any, sequences: Sequence[TokenSequence], head_is_plain: bool) -> list[np.ndarray]:
-    """Float64 [len(completion_ids)] for each sequence, nats.
+    """Float64 [len(completion_ids)] for each sequence, nats, with any model.
 
     Right-padded without a mask: causal attention never looks at what follows. Only the positions that
     predict a completion token go through the head where ``head_is_plain`` (see :func:`plain_head`).
@@ -91,12 +158,7 @@ def completion_log_probs(model: Any, sequences: Sequence[TokenSequence], head_is
     targets = padded[row, column + 1]
     if head_is_plain:
         hidden = model.base_model(input_ids=padded, use_cache=False).last_hidden_state[row, column]
-        head = model.get_output_embeddings()
-        parts = [
-            token_log_probs(head(hidden[at : at + _HEAD_POSITIONS]), targets[at : at + _HEAD_POSITIONS])
-            for at in range(0, len(targets), _HEAD_POSITIONS)
-        ]
-        values = torch.cat(parts)
+        values = _head_log_probs(model, hidden, torch.arange(len(targets), device=model.device), targets)
     else:
         logits = model(input_ids=padded, use_cache=False).logits
         values = token_log_probs(logits[row, column], targets)

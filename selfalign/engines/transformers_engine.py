@@ -7,8 +7,9 @@ without them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,8 +20,11 @@ from selfalign.engines.chat import ChatEncoder, encode_choice
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.engines.requests import as_completions, check_window, refuse_nan
 from selfalign.identity import hash_tokenizer, hash_weights
-from selfalign.prefixes import shared_prefix_length
+from selfalign.prefixes import forest_size, forests, shared_prefix_length, tokens_to_read
 from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
+
+if TYPE_CHECKING:
+    from selfalign.engines.decoding import Context
 
 
 class TransformersEngine(ChatEncoder):
@@ -68,7 +72,6 @@ class TransformersEngine(ChatEncoder):
         self.context_length = loading.context_length(self._model.config)
         self.end_token_ids = loading.end_token_ids(self._model.generation_config, self._tokenizer)
         self._backoff = Backoff(on_event or (lambda kind, message: None))
-        self._plain_head: bool | None = None
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine and :func:`plan_batches`."""
@@ -140,18 +143,20 @@ class TransformersEngine(ChatEncoder):
             prefix = (
                 scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= scoring.MIN_SHARED_PREFIX else None
             )
-            start = shared if prefix else 0
-
-            def work(piece: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-                rests = [prompt[start:] for prompt in piece]
-                return list(scoring.choice_log_probs(self._model, rests, tokens, prefix))
-
-            scores = self._in_batches(prompts, [len(prompt) + longest_choice - 1 for prompt in prompts], work)
+            rests = [prompt[shared:] for prompt in prompts] if prefix else prompts
+            if self._packs:
+                asked = [[TokenSequence(rest, choice) for choice in tokens] for rest in rests]
+                scores = [np.array([value.sum() for value in values]) for values in self._packed(asked, prefix)]
+            else:
+                lengths = [len(prompt) + longest_choice - 1 for prompt in prompts]
+                scores = self._in_batches(
+                    rests, lengths, lambda piece: list(scoring.choice_log_probs(self._model, piece, tokens, prefix))
+                )
         refuse_nan([float(row.sum()) for row in scores])
         return np.stack(scores)
 
     def log_probs(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
-        """See protocols.Engine.
+        """See protocols.Engine. What sequences have in common at their beginning is read once.
 
         Raises:
             BadInput: an empty prompt, or a sequence that exceeds the window.
@@ -163,14 +168,15 @@ class TransformersEngine(ChatEncoder):
                 f"sequence {index}", len(sequence.prompt_ids), len(sequence.completion_ids), "completion"
             )
         with _inference_mode():
-            if self._plain_head is None:
-                self._plain_head = scoring.plain_head(self._model)
-
-            def work(piece: Sequence[TokenSequence]) -> list[np.ndarray]:
-                return scoring.completion_log_probs(self._model, piece, bool(self._plain_head))
-
-            lengths = [len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences]
-            values = self._in_batches(sequences, lengths, work)
+            if self._packs:
+                values = [found for (found,) in self._packed([[sequence] for sequence in sequences])]
+            else:
+                lengths = [len(sequence.prompt_ids) + len(sequence.completion_ids) for sequence in sequences]
+                values = self._in_batches(
+                    sequences,
+                    lengths,
+                    lambda piece: scoring.completion_log_probs(self._model, piece, self._head_is_plain),
+                )
         refuse_nan([float(row.sum()) for row in values])
         return values
 
@@ -178,6 +184,35 @@ class TransformersEngine(ChatEncoder):
         """Give the memory back; the engine is of no use afterwards."""
         self._model = None
         release_memory()
+
+    @cached_property
+    def _head_is_plain(self) -> bool:
+        from selfalign.engines import scoring
+
+        return scoring.plain_head(self._model)
+
+    @cached_property
+    def _packs(self) -> bool:
+        """Whether what prompts and sequences have in common at their beginning can be read once."""
+        from selfalign.engines import scoring
+
+        return self._head_is_plain and scoring.packs(self._model)
+
+    def _packed(
+        self, groups: Sequence[Sequence[TokenSequence]], prefix: Context | None = None
+    ) -> list[list[np.ndarray]]:
+        """:func:`scoring.packed_log_probs` of the sequences of each group; a group's are alike but for their ends."""
+        from selfalign.engines import scoring
+
+        of_groups = forests([tokens_to_read(group[0]) for group in groups], scoring.FOREST_TOKENS)
+        rows = [[sequence for index in forest for sequence in groups[index]] for forest in of_groups]
+        before = 0 if prefix is None else int(prefix.positions)
+        lengths = [before + forest_size([tokens_to_read(sequence) for sequence in row]) for row in rows]
+        found = self._in_batches(rows, lengths, lambda piece: scoring.packed_log_probs(self._model, piece, prefix))
+        by_group: dict[int, list[np.ndarray]] = {}
+        for forest, values in zip(of_groups, map(iter, found), strict=True):
+            by_group |= {index: [next(values) for _ in groups[index]] for index in forest}
+        return [by_group[index] for index in range(len(groups))]
 
     def _in_batches(self, items: Sequence[Any], lengths: Sequence[int], work: Any) -> list[Any]:
         """``work`` over length-sorted sub-batches within the token budget; results in order of ``items``."""

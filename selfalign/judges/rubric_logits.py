@@ -15,6 +15,7 @@ from pydantic import Field
 
 from selfalign.config import Settings
 from selfalign.identity import content_id
+from selfalign.judges.comparisons import by_prompt
 from selfalign.judges.rows import row
 from selfalign.judges.rubric import (
     Further,
@@ -70,9 +71,14 @@ class LogitsReader:
         return min(values), max(values)
 
     def plan(self, judge: Judge, items: Sequence[JudgeItem]) -> list[list[int]]:
-        """See protocols.Judge."""
+        """See protocols.Judge. Candidates of one prompt are together, as an engine may read what they share once."""
         engine = require_engine(self.context, judge.name)
-        return engine.plan([len(self._encode(engine, item)) for item in items], 1, longest_choice(self.rubric))
+        groups = list(by_prompt(items).values())
+        if not groups:
+            return []
+        longest = [max(len(self._encode(engine, items[index])) for index in group) for group in groups]
+        batches = engine.plan(longest, max(map(len, groups)), longest_choice(self.rubric))
+        return [[index for at in batch for index in groups[at]] for batch in batches]
 
     def rows(self, judge: Judge, items: Sequence[JudgeItem]) -> list[Judgement]:
         """A row of ``judge`` for each item; one too long for the model's window gets a "truncated" row."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from selfalign.errors import StageFailed
+from selfalign.packing import takes
 from selfalign.training import logprob_cache
 from selfalign.training.policy import load_model, load_quantised
 from selfalign.training.settings import TrainingSettings
@@ -56,16 +56,6 @@ def summed_log_probs(model: Any, input_ids: Any, attention_mask: Any, completion
         input_ids=input_ids, attention_mask=attention_mask, labels=labels, use_cache=False, fused_lm_head=True
     )
     return outputs.log_probs.sum(dim=1)
-
-
-def without_adapter(model: Any) -> Any:
-    """The causal language model that ``model`` is, or that PEFT has wrapped."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def takes(model: Any, *names: str) -> bool:
-    """Whether the forward pass of ``model``, see :func:`without_adapter`, has all these arguments."""
-    return set(names) <= inspect.signature(type(without_adapter(model)).forward).parameters.keys()
 
 
 def mixed_precision(device: Any, precision: str = "auto") -> bool:

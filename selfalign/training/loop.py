@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from selfalign.durable import write_atomic
 from selfalign.errors import GuardFailed, StageFailed
 from selfalign.identity import content_id, hash_weights
+from selfalign.packing import can_pack
 from selfalign.protocols import TrainingJob
 from selfalign.training import adapters, wrapping
 from selfalign.training.checkpoints import (
@@ -29,7 +30,6 @@ from selfalign.training.checkpoints import (
 )
 from selfalign.training.guards import BFLOAT16, FLOAT32, Tolerance, check_changed, check_log_probs
 from selfalign.training.logprobs import mixed_precision
-from selfalign.training.packing import can_pack
 from selfalign.training.policy import context_length, device, load_tokenizer, save_folder
 from selfalign.training.settings import TrainingSettings
 from selfalign.training.sizes import check_adapter, shapes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from selfalign.packing import pack, packed_log_probs, rows_as_sequences
 from selfalign.training.logprobs import summed_log_probs
 from selfalign.training.micro_batch import gains
-from selfalign.training.packing import pack, packed_log_probs, rows_as_sequences
 
 
 class LocalTrainer:

@@ -209,10 +209,14 @@ def test_a_prompt_is_read_once_also_where_memory_is_short(make: Make, monkeypatc
 @pytest.mark.parametrize("choices", [["0", "1", "5"], ["yes", "no", "不确定", "n"]], ids=["one token", "several"])
 @pytest.mark.parametrize("rubric", ["", "Judge the answer by these criteria. " * 3], ids=["no prefix", "shared prefix"])
 @pytest.mark.parametrize("token_budget", [8192, 200])
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
 def test_choices_equal_a_naive_forward(
-    make: Make, reference: Any, choices: list[str], rubric: str, token_budget: int
-) -> None:
+    make: Make, reference: Any, choices: list[str], rubric: str, token_budget: int, packs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("selfalign.engines.scoring.FOREST_TOKENS", token_budget // 4)
     engine = make(token_budget=token_budget)
+    engine._packs = packs
     prompts = [engine.encode_prompt(({"role": "user", "content": rubric + text},), "Score: ") for text in TEXTS]
     found = engine.score_choices(prompts, choices)
     assert found.dtype == np.float64 and found.shape == (len(prompts), len(choices))
@@ -241,21 +245,18 @@ def test_scoring_nothing(engine: TransformersEngine) -> None:
         engine.score_choices([(5,)], [""])
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["head on completion positions", "whole logits"])
-def test_log_probs_equal_a_naive_forward(
-    make: Make, reference: Any, plain: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("way", ["packed", "head on completion positions", "whole logits"])
+def test_log_probs_equal_a_naive_forward(make: Make, reference: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make(token_budget=256)
+    assert engine._packs and engine._head_is_plain
+    engine._packs, engine._head_is_plain = way == "packed", way != "whole logits"
     monkeypatch.setattr("selfalign.engines.scoring._HEAD_POSITIONS", 7)
     rng = np.random.default_rng(1)
     sequences = [
         TokenSequence(tuple(rng.integers(3, 259, size=p).tolist()), tuple(rng.integers(2, 259, size=c).tolist()))
         for p, c in [(1, 30), (60, 1), (5, 0), (40, 90), (12, 3)]
     ]
-    if not plain:
-        engine._plain_head = False
     found = engine.log_probs(sequences)
-    assert engine._plain_head is plain
     for sequence, values in zip(sequences, found, strict=True):
         assert values.dtype == np.float64 and len(values) == len(sequence.completion_ids)
         if len(values):
@@ -265,18 +266,20 @@ def test_log_probs_equal_a_naive_forward(
 
 def limit_rows(engine: TransformersEngine, most: int) -> None:
     """Let the real model fail as a full GPU would, above ``most`` rows."""
-    forward = engine._model.forward
+    forward = engine._model.base_model.forward
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         if len(kwargs["input_ids"]) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(*args, **kwargs)
 
-    engine._model.forward = limited
+    engine._model.base_model.forward = limited
 
 
 @pytest.mark.parametrize("most", [7, 2, 1])
-def test_out_of_memory_halves_the_batch_and_changes_nothing(make: Make, engine: TransformersEngine, most: int) -> None:
+def test_out_of_memory_halves_the_batch_and_changes_nothing(
+    make: Make, engine: TransformersEngine, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[tuple[str, str]] = []
     short = make(on_event=lambda kind, message: events.append((kind, message)))
     limit_rows(short, most)
@@ -288,6 +291,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(make: Make, engine: 
     short.generate(requests(), SAMPLED)
     assert len(events) == seen, "the size that failed is not tried again"
     prompts = [engine.encode_prompt(r.messages) for r in requests()]
+    monkeypatch.setattr("selfalign.engines.scoring.FOREST_TOKENS", 16)
     np.testing.assert_allclose(short.score_choices(prompts, ["a"]), engine.score_choices(prompts, ["a"]), atol=1e-4)
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from selfalign.packing import can_pack, pack, packed_log_probs, rows_as_sequences
+from selfalign.prefixes import forest_size, forests, tokens_to_read
 from selfalign.training.logprobs import sequence_log_probs
-from selfalign.training.micro_batch import forest_size, gains, tokens_read
-from selfalign.training.packing import can_pack, pack, packed_log_probs, rows_as_sequences
+from selfalign.training.micro_batch import gains, tokens_read
 from selfalign.types import TokenSequence
 
 TOKENS = st.lists(st.integers(1, 3), max_size=6).map(tuple)
@@ -24,9 +25,18 @@ def test_every_sequence_is_a_path_from_a_root_and_no_beginning_is_there_twice(se
     paths = [tuple(ids[i] for i in row.nonzero().flatten()) for row in mask]
     assert len(set(paths)) == len(paths)
     assert [len(path) - 1 for path in paths] == packed.positions.tolist()
-    texts = {(*s.prompt_ids, *s.completion_ids) for s in sequences}
+    texts = [tokens_to_read(s) for s in sequences]
     assert set(paths) == {text[: n + 1] for text in texts for n in range(len(text))}
-    assert forest_size([(*s.prompt_ids, *s.completion_ids) for s in sequences]) == len(ids)
+    assert forest_size(texts) == len(ids)
+
+
+@given(st.lists(TOKENS.filter(bool), max_size=12), st.integers(1, 20))
+def test_forests_hold_every_text_once_and_keep_to_their_room(texts: list[tuple[int, ...]], room: int) -> None:
+    found = forests(texts, room)
+    assert sorted(index for forest in found for index in forest) == list(range(len(texts)))
+    for forest in found:
+        assert len(forest) == 1 or forest_size([texts[index] for index in forest]) <= room
+    assert [texts[i] for forest in found for i in forest] == sorted(texts), "what begins alike is together"
 
 
 @given(SEQUENCES)
@@ -81,7 +91,7 @@ def test_packing_gains_where_beginnings_are_long_and_not_where_nothing_is_shared
     apart = [TokenSequence((number, *prompt), (7,)) for number in range(8)]
     assert gains(len(pack(shared).ids), 8, 102)
     assert not gains(len(pack(apart).ids), 8, 102)
-    assert (tokens_read(shared, True), tokens_read(shared, False)) == (100 + 8 * 2, 8 * 102)
+    assert (tokens_read(shared, True), tokens_read(shared, False)) == (100 + 8, 8 * 102)
     assert tokens_read(apart, True) == tokens_read(apart, False) == 8 * 102
     assert tokens_read([TokenSequence((1, 2), (3,)), TokenSequence((4,), (5,))], False) == 2 * 3, "padded"
 

@@ -1,11 +1,13 @@
 """Sequences that begin alike, laid out so that every common beginning is read once: a forest of tokens in one row.
 
 A token sees its ancestors only and stands at the position that it has in its sequence, so that each sequence's
-log-probabilities are those that it has alone, up to rounding. Imports torch.
+log-probabilities are those that it has alone, up to rounding. The last token of a completion is predicted and never
+read. Imports torch.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from selfalign.prefixes import shared_prefix_length
-from selfalign.training.logprobs import takes, without_adapter
+from selfalign.prefixes import in_neighbour_order, shared_prefix_length, tokens_to_read
 from selfalign.types import TokenSequence
 
 
@@ -45,8 +46,8 @@ class Packed:
 
 def pack(sequences: Sequence[TokenSequence]) -> Packed:
     """The forest of ``sequences``, each of at least one prompt token."""
-    # Sorted, sequences that begin alike are neighbours, and what a sequence shares with its neighbour it shares in full.
-    texts = [(*s.prompt_ids, *s.completion_ids) for s in sequences]
+    texts = [s.prompt_ids + s.completion_ids for s in sequences]
+    reads = [tokens_to_read(s) for s in sequences]
     ids: list[int] = []
     positions: list[int] = []
     last: list[int] = []
@@ -54,13 +55,13 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
     predictions: list[tuple[int, int, int]] = []
     path: list[int] = []
     before: tuple[int, ...] = ()
-    for index in sorted(range(len(texts)), key=texts.__getitem__):
-        text = texts[index]
-        shared = shared_prefix_length([before, text])
+    for index in in_neighbour_order(reads):
+        text, read = texts[index], reads[index]
+        shared = shared_prefix_length([before, read])
         del path[shared:]
-        for position in range(shared, len(text)):
+        for position in range(shared, len(read)):
             path.append(len(ids))
-            ids.append(text[position])
+            ids.append(read[position])
             positions.append(position)
             last.append(0)
         for node in path:
@@ -68,7 +69,7 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
         for position in range(len(sequences[index].prompt_ids), len(text)):
             column = read_from.setdefault(path[position - 1], len(read_from))
             predictions.append((column, text[position], index))
-        before = text
+        before = read
     columns = [[prediction[place] for prediction in predictions] for place in range(3)]
     tensors = [torch.tensor(v, dtype=torch.long) for v in (ids, positions, last, list(read_from), *columns)]
     return Packed(*tensors, n_sequences=len(sequences))  # type: ignore[misc]
@@ -99,14 +100,27 @@ def rows_as_sequences(input_ids: Any, attention_mask: Any, completion_mask: Any)
     return found
 
 
-def can_pack(model: Any) -> bool:
-    """Whether the architecture reads the mask and the positions it is given: full attention in every layer, no state."""
+def can_pack(model: Any, kernels: Sequence[str] = ("sdpa", "eager")) -> bool:
+    """Whether the architecture reads the mask and the positions it is given: full attention in every layer, no state.
+
+    ``kernels`` are the attention implementations that take a mask of any form.
+    """
     config = without_adapter(model).config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     return (
         kinds == {"full_attention"}
         and not windowed
-        and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+        and getattr(config, "_attn_implementation", None) in kernels
         and takes(model, "attention_mask", "position_ids", "logits_to_keep")
     )
+
+
+def without_adapter(model: Any) -> Any:
+    """The causal language model that ``model`` is, or that PEFT has wrapped."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def takes(model: Any, *names: str) -> bool:
+    """Whether the forward pass of ``model``, see :func:`without_adapter`, has all these arguments."""
+    return set(names) <= inspect.signature(type(without_adapter(model)).forward).parameters.keys()

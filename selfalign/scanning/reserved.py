@@ -34,7 +34,7 @@ _PASSWORDS = frozenset({
     "credentials", "user", "username", "admin", "root", "guest", "postgres", "test", "foo", "bar", "baz", "port",
 })  # fmt: skip
 #: What the writer of an example puts into a secret, so that it is none: AKIAIOSFODNN7EXAMPLE, sk-xxxxxxxx, your-key.
-_PLACEHOLDER = re.compile(r"example|your|dummy|placeholder|redacted|x{4}|0{6}|\*{3}|\.{3}|[<>{}$%]", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"example|your|dummy|placeholder|redacted|x{4}|0{6}|\*{3}|\.{3}|[<>{}]|%s", re.IGNORECASE)
 #: The token that jwt.io shows, for John Doe: what its payload begins with.
 _JWT_PAYLOAD = "eyJzdWIiOiIxMjM0NTY3ODkwIiwi"
 

@@ -39,13 +39,13 @@ _SSN = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
 #: 18 characters, of which the middle is a day: the checksum alone lets every eleventh number pass.
 _RESIDENT_ID = re.compile(r"(?<![A-Za-z0-9])[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d{4}[\dXx](?![A-Za-z0-9])")
 _IPV4 = re.compile(r"(?<![\w.-])(?<![A-Za-z0-9]/)\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)(?![\w-])")
-#: Versions and networks that look like addresses: four numbers after such a word, or ending with zeros (114.0.0.0).
-_VERSION = re.compile(r"(?:\bversion|\bver\.?|\brelease|\bbuild|\bv|版本)[\s:=]*$", re.IGNORECASE)
+#: What stands before versions of four numbers; those that end with zeros (114.0.0.0) are none of a machine either.
+_VERSION = re.compile(r"(?:\bversion|\bver\.?|\brelease|\bbuild|\bv|版本)[\s:=]*$|[<>=!~]=\s*$", re.IGNORECASE)
 #: Global unicast is 2000::/3.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
 
-#: At least seven digits with little between them; 60 are several numbers.
-_PHONE = re.compile(r"(?<!\d)[+(（]{0,2}\d(?:[ \t()（）.\-/‐‑–]{0,3}\d){6,60}")
+#: At least seven digits with little between them, of one number or of several.
+_PHONE = re.compile(r"(?<!\d)[+(（]{0,2}\d(?:[ \t()（）.\-/‐‑–]{0,3}\d){6,400}")
 #: Numbers as they are written in a country, without its code: other digits could mean anything.
 _NATIONAL = {
     "US": re.compile(r"(?:1[-. ])?\(?\d{3}\)?[-. ]{1,2}\d{3}[-. ]\d{4}"),

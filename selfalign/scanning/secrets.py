@@ -192,9 +192,10 @@ def _is_address(text: str, start: int, end: int) -> bool:
 
 
 def _is_mixed(value: str) -> bool:
-    classes = ["lower" if c.islower() else "upper" if c.isupper() else "digit" if c.isdigit() else "" for c in value]
+    # Without what parts the words of a path.
+    classes = ["digit" if c.isdigit() else "upper" if c.isupper() else "lower" for c in value if c.isalnum()]
     changes = sum(one != other for one, other in pairwise(classes))
-    return {"lower", "upper", "digit"} <= set(classes) and changes >= _CHANGES * len(value)
+    return len(set(classes)) == 3 and changes >= _CHANGES * len(classes)
 
 
 def _entropy(value: str) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.functional_validators import BeforeValidator
 
 from selfalign.by_round import ByRound, at, by_round, settled
@@ -134,6 +134,16 @@ class PromptSettings(Settings):
         None,
         description="leave out training prompts that repeat earlier ones; normalised: but for case and punctuation",
     )
+    scan: Literal["off", "warn", "drop", "refuse"] = Field(
+        "off",
+        description="what becomes of prompts that hold personal data or secrets: warn keeps them, drop leaves them out, "
+        "refuse ends the start (docs/scan.md)",
+    )
+
+    @field_validator("scan", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
 
 
 class ContrastSettings(Settings):

@@ -23,6 +23,7 @@ from selfalign.progress import Silent
 from selfalign.rounds import STAGES
 from selfalign.space import free_bytes, shown
 from selfalign.speed import matrix_rate, optimizer_rate
+from selfalign.stages import scanned
 from selfalign.stages.context import RunContext
 from selfalign.stages.engine import concrete, own_engine, served
 from selfalign.store.store import Store
@@ -63,6 +64,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "constrained": sum(bool(p.instruction_id_list) for p in found.training),
             "held_out": len(found.held_out),
             "left_out": dict(Counter(repeat.how for repeat in context.repeats)),
+            "scan": scanned.in_words(context),
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
         "engines": _engines(config, found),
@@ -96,6 +98,8 @@ def print_plan(work: dict[str, Any], console: Console) -> None:
     )
     if prompts["left_out"]:
         console.print(f"left out as repeats: {left_out(prompts['left_out'])}")
+    for line in prompts["scan"]:
+        console.print(line, markup=False)
     console.print("what rounds train (t is the round, M0 the initial model):")
     policy = [{name.replace("_", " "): value for name, value in row.items()} for row in work["policy"]]
     print_table(_spoken(policy), console)

@@ -16,7 +16,7 @@ from selfalign.history import Ask, OnChange, open_run
 from selfalign.preflight import check
 from selfalign.progress import Reporter
 from selfalign.space import full_disk_explained
-from selfalign.stages import loads
+from selfalign.stages import loads, scanned
 from selfalign.stages.context import RunContext
 from selfalign.stages.launch import Launcher
 from selfalign.store.store import Store
@@ -70,4 +70,6 @@ def session(
         reporter.note(f"run {config.name}: {config.rounds} rounds of {config.model}, in {workspace.path}")
         if context.repeats:
             reporter.note(f"{len(context.repeats)} training prompts left out as repeats; events name each of them")
+        for line in scanned.in_words(context):
+            reporter.note(f"{line}; events name each of them")
         yield context

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "selfalign"
 CAPABILITIES = ("engines", "judges", "pairing", "resampling", "training", "evaluation", "sources", "models", "gates")
 #: Pure code over the capabilities' rows.
-ABOVE = ("calibration", "gold", "decontamination")
+ABOVE = ("calibration", "gold", "decontamination", "scanning")
 
 
 def imported(path: Path) -> set[str]:

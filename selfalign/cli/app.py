@@ -17,6 +17,7 @@ from selfalign.cli import (
     inspect,
     report,
     reward,
+    scan,
     schedule,
     setup,
     sql,
@@ -60,6 +61,7 @@ app.command()(sql.sql)
 app.command()(report.report)
 app.command()(browse.browse)
 app.command()(verify.verify)
+app.command()(scan.scan)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(reward.reward)

@@ -14,6 +14,7 @@ from selfalign.gold.items import GoldItem
 from selfalign.identity import hash_tokenizer
 from selfalign.models.resolve import resolve_model
 from selfalign.progress import Reporter
+from selfalign.scanning.findings import Flagged
 from selfalign.sources.repeats import Repeat
 from selfalign.stages.jobs import JobFolder
 from selfalign.stages.launch import Launcher
@@ -75,6 +76,8 @@ class RunContext:
         self.pools: dict[Split, list[Prompt]] = {}
         #: Training prompts that were left out for earlier ones (prompts.dedupe).
         self.repeats: list[Repeat] = []
+        #: Prompts with personal data or secrets (prompts.scan), by split.
+        self.flagged: dict[Split, list[Flagged]] = {}
         #: The gold items that this run measures with or teaches, by split; read once a process (stages/calibrate.py).
         self.gold: dict[GoldSplit, list[GoldItem]] = {}
         self._models: dict[int, Model] = {}

@@ -164,6 +164,7 @@ def _made_of(context: RunContext, round: int) -> str:
     settings = {
         name: value for name, value in context.config.snapshot().items() if name not in NO_ROWS and value is not None
     }
+    settings["prompts"].pop("scan")  # which prompts it leaves is in their fingerprints
     return content_id(
         _ROLLED_BACK, round, context.weights(round - 1).weights_hash, prompts.fingerprint(context, 0),
         prompts.fingerprint(context, round), build_judge(context, round).judge_hash if is_judged(context, round) else None,

@@ -15,6 +15,7 @@ from selfalign.sources.draw import draw, overlap_with_held_out
 from selfalign.sources.repeats import find_repeats
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome
+from selfalign.stages.scanned import flagged_events, without_flagged
 from selfalign.types import Event, Prompt, Split
 
 
@@ -34,7 +35,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
         settings = context.config.prompts
         rows = draw(load_training(context), settings.per_round, round, context.config.seed)
         rows = [replace(prompt, round=round) for prompt in rows]
-    context.store.insert([*rows, *(_new_events(context, round) if round else [])])
+    context.store.insert([*rows, *_new_events(context, round)])
     constrained = sum(bool(p.instruction_id_list) for p in rows)
     return StageOutcome(len(rows), len(rows), f"{len(rows)} prompts, {constrained} with checkable constraints")
 
@@ -48,7 +49,7 @@ def load_training(context: RunContext) -> list[Prompt]:
             context.repeats = find_repeats(rows, settings.dedupe)
             near = {id(repeat.prompt) for repeat in context.repeats if repeat.how != "exact"}
             rows = [prompt for prompt in rows if id(prompt) not in near]
-        context.pools["train"] = _merged(rows)
+        context.pools["train"] = _merged(without_flagged(context, rows, "train"))
     return context.pools["train"]
 
 
@@ -56,7 +57,8 @@ def load_held_out(context: RunContext) -> list[Prompt]:
     """The held-out prompts of this run: a seeded sample of ``evaluate.prompts`` of them, or all."""
     settings = context.config.prompts
     if "held_out" not in context.pools:
-        context.pools["held_out"] = _merged(_read(settings.held_out, settings, "held_out", Path.cwd()))
+        rows = _read(settings.held_out, settings, "held_out", Path.cwd())
+        context.pools["held_out"] = _merged(without_flagged(context, rows, "held_out"))
     rows = list(context.pools["held_out"])
     wanted = context.config.evaluate.prompts
     if wanted is not None and wanted < len(rows):
@@ -111,14 +113,18 @@ def _merged(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _new_events(context: RunContext, round: int) -> list[Event]:
-    """What was left out for what, with the first round that drew from the rest."""
-    known = context.store.query("select event_id from events where kind = 'repeated_prompt'")["event_id"].to_pylist()
+    """What was left out for what, with the first round that drew from the rest; of held-out prompts, round 0."""
+    known = context.store.query("select event_id from events where kind in ('repeated_prompt', 'flagged_prompt')")[
+        "event_id"
+    ].to_pylist()
+    repeats = context.repeats if round else []
     events = [
         Event(
             content_id("repeated_prompt", r.prompt.origin, r.prompt.prompt_id, r.kept.prompt_id), round, "prompts",
             "repeated_prompt", r.prompt.prompt_id, f"{r.prompt.origin} left out: repeats {r.kept.origin} ({r.how})",
             canonical({"kept": r.kept.prompt_id, "how": r.how, "text": r.prompt.text}),
         )
-        for r in context.repeats
+        for r in repeats
     ]  # fmt: skip
+    events += flagged_events(context, round)
     return [event for event in events if event.event_id not in set(known)]

@@ -16,7 +16,7 @@ def selfalign(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 COMMANDS = (
-    "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "report", "browse", "verify", "plan", "init", "methods", "models fetch",
+    "run", "serve", "pause", "approve", "resume", "fork", "branches", "rollback", "status", "sql", "report", "browse", "verify", "scan", "plan", "init", "methods", "models fetch",
     "calibrate", "compare", "reward", "export", "gc", "checkpoints list", "checkpoints restore",
 )  # fmt: skip
 

@@ -87,6 +87,10 @@ class Workspace:
     def job_folder(self, round: int, stage: str, fingerprint: str) -> Path:
         return self.jobs / f"round-{round}-{stage}-{fingerprint[:8]}"
 
+    def job_folders(self, round: int, stage: str) -> list[Path]:
+        """Folders of a stage's jobs that are there, whatever their fingerprint."""
+        return list(self.jobs.glob(f"round-{round}-{stage}-*"))
+
     def stage_log(self, job: Path) -> Path:
         """Log file of a job: one a round and stage, whatever its settings."""
         return self.logs / f"{job.name.rpartition('-')[0]}.log"

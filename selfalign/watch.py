@@ -30,10 +30,10 @@ _IDLE_SHARE = 10
 _EVENTS = 5
 #: One row a kind, so that the reasons of a hundred prompts without a pair are one line.
 _HAPPENED = f"""
-select max(created_at) as at, round, stage, kind, arg_max(message, created_at) as message, count(*) as n
+select max(created_at) as last_at, round, stage, kind, arg_max(message, created_at) as message, count(*) as n
 from events
 group by round, stage, kind
-order by at desc, round desc, stage, kind
+order by last_at desc, round desc, stage, kind
 limit {_EVENTS}
 """
 _STAGES = (
@@ -302,7 +302,7 @@ def yields_of(summary: Sequence[Row], votes: Sequence[Row]) -> str:
 
 def happened(events: Sequence[Row], stages: Sequence[Row]) -> list[Happened]:
     """The last things, the oldest first: rows of ``events``, one a kind, and stages that ended."""
-    found = [Happened(seconds(row["at"]), _event(row)) for row in events]
+    found = [Happened(seconds(row["last_at"]), _event(row)) for row in events]
     found += [Happened(seconds(row["finished_at"]), _ended(row)) for row in stages if row["finished_at"]]
     return sorted(found, key=lambda one: one.at)[-_EVENTS:]
 

@@ -39,6 +39,7 @@ def undocumented(module: ModuleType) -> list[str]:
                 for name, kept in vars(member).items()
                 if not name.startswith("_")
                 and (isinstance(kept, property | classmethod | staticmethod) or inspect.isfunction(kept))
+                and getattr(kept, "__name__", "") != "<lambda>"  # a field's default
                 and not inspect.getdoc(getattr(member, name))
             ]
     return found

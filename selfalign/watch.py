@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from selfalign import control
@@ -164,8 +165,8 @@ class Watcher:
 
     def _read(self, *, at_work: bool) -> None:
         """Read the store where there may be something new in it."""
-        files = [self._store.path, self._store.path.with_name(self._store.path.name + ".wal")]
-        state = [(s.st_mtime_ns, s.st_size, s.st_ino) for file in files if file.exists() for s in [file.stat()]]
+        path = self._store.path
+        state = [_file_state(file) for file in (path, path.with_name(path.name + ".wal"))]
         if at_work and (state == self._state or time.monotonic() < self._not_before):
             return
         began = time.monotonic()
@@ -175,7 +176,7 @@ class Watcher:
             if not at_work:
                 raise
             # Not made yet, not migrated yet, or being written to: it will be.
-            self._stale = str(error) if state else ""
+            self._stale = str(error) if state[0] else ""
         now = time.monotonic()
         self._not_before = now + _IDLE_SHARE * (now - began)
 
@@ -214,6 +215,15 @@ class Watcher:
                 continue
         at, job = max(found, key=lambda pair: pair[0], default=(0.0, None))
         return (job.progress(), at) if job is not None and at >= began else (None, at)
+
+
+def _file_state(path: Path) -> tuple[int, ...] | None:
+    """What differs once a file was written to; None where there is none, as DuckDB's log comes and goes."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def read(store: Store) -> Committed:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test torture bench lint install clean
+.PHONY: run test torture bench docs lint install clean
 
 KILLS ?= 200
 PAIRS ?= 5
@@ -23,6 +23,11 @@ torture: $(STAMP)  ## random kills over whole runs, tables and weights compared 
 
 bench: $(STAMP)  ## measured ratios against peers: make bench ONLY=judging,dpo PAIRS=5 VLLM_PYTHON=...
 	$(BIN)/python -m tests.benchmarks --pairs $(PAIRS) $(if $(ONLY),--only $(ONLY)) $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON))
+
+# The modules are the table's in docs/api.md; what pdoc warns of is an error.
+docs: $(STAMP)  ## the API from docstrings, as HTML in build/docs
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs \
+		$$(sed -n 's/^| `\(selfalign[a-z_.]*\)` |.*/\1/p' docs/api.md)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

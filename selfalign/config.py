@@ -475,6 +475,7 @@ class RunConfig(Settings):
         return range(1, settled(self.pair, self.train, self.teach.train, self.policy) + 1)
 
     def workspace_path(self) -> Path:
+        """The run's folder, as the config has it or runs/NAME; relative to where it is asked."""
         return Path(self.workspace or f"runs/{self.name}")
 
     def snapshot(self) -> dict[str, Any]:
@@ -482,6 +483,7 @@ class RunConfig(Settings):
         return self.model_dump(mode="json")
 
     def config_hash(self) -> str:
+        """Content hash of :meth:`snapshot`."""
         return content_id("config", self.snapshot())
 
 

@@ -18,22 +18,33 @@ _LINE_EVERY_S = 20.0
 class Reporter(Protocol):
     """Told by the stages, shows or forgets."""
 
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        """A stage begins."""
+        ...
+
+    def update(self, progress: Progress) -> None:
+        """It has come so far."""
+        ...
+
+    def finish(self, summary: str) -> None:
+        """It is done; ``summary`` is what it made."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something worth knowing, in one line."""
+        ...
+
+
+class Silent(Reporter):
+    """Forgets everything: for tests and notebooks."""
+
     def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
     def update(self, progress: Progress) -> None: ...
     def finish(self, summary: str) -> None: ...
     def note(self, message: str) -> None: ...
 
 
-class Silent:
-    """For tests and notebooks."""
-
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
-    def update(self, progress: Progress) -> None: ...
-    def finish(self, summary: str) -> None: ...
-    def note(self, message: str) -> None: ...
-
-
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """Rich bars where there is a terminal; otherwise a line at start, now and then, and at the end."""
 
     def __init__(self, console: Console | None = None) -> None:

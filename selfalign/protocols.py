@@ -158,7 +158,9 @@ class WritingJudge(Protocol):
 class PromptSource(Protocol):
     """Yields prompts; deterministic. Rows come with round 0; the stage that uses them sets it."""
 
-    def prompts(self) -> Iterable[Prompt]: ...
+    def prompts(self) -> Iterable[Prompt]:
+        """All of the source's prompts, in its order."""
+        ...
 
 
 class Resampler(Protocol):
@@ -201,7 +203,9 @@ class PairBuilder(Protocol):
     name: str
     makes: str
 
-    def build(self, data: PairingInput) -> Pairing: ...
+    def build(self, data: PairingInput) -> Pairing:
+        """Rows of the kind that ``makes`` names, and a reason for every prompt that gave none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,14 @@ class Trainer(Protocol):
     name: str
     needs: str
 
-    def train(self, job: TrainingJob) -> TrainingResult: ...
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Write M_t to ``job.output``, and say with which figures it ended.
+
+        Raises:
+            GuardFailed: training would not start where it has to.
+            StageFailed: it went wrong on the way.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -278,7 +289,9 @@ class Evaluator(Protocol):
 
     name: str
 
-    def evaluate(self, data: EvaluationInput) -> list[Evaluation]: ...
+    def evaluate(self, data: EvaluationInput) -> list[Evaluation]:
+        """Figures of M_round, each with its n; a value of None where there was nothing to measure."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -305,4 +318,6 @@ class Gate(Protocol):
 
     name: str
 
-    def decide(self, data: GateInput) -> Sequence[Decision]: ...
+    def decide(self, data: GateInput) -> Sequence[Decision]:
+        """A decision a figure that the rule looks at: pass, fail, or not_applicable where it was not measured."""
+        ...

@@ -29,6 +29,7 @@ class Plugin:
     source: str = ""
 
     def load(self) -> Any:
+        """The class; its module is imported now."""
         module, _, attribute = self.target.partition(":")
         return getattr(importlib.import_module(module), attribute)
 

@@ -194,6 +194,7 @@ def begin_round(context: RunContext, round: int) -> None:
 
 
 def end_round(context: RunContext, round: int) -> None:
+    """Write that the round is done, and remove or reduce checkpoints that nothing needs any more (``keep``)."""
     if _status(context, round) != "done":
         context.store.put_round(round, status="done")
         reach("round_ended")

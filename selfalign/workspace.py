@@ -69,6 +69,12 @@ class Workspace:
         raise StoreError(f"{path}: no run here (no store.duckdb); 'selfalign run CONFIG' makes one")
 
     def create(self) -> None:
+        """Make the folders that are not there.
+
+        Raises:
+            ConfigError: one of them is a file.
+            StageFailed: they cannot be made.
+        """
         try:
             for folder in (self.path, self.checkpoints, self.logs, self.jobs, self.prefect):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -85,13 +91,19 @@ class Workspace:
         return folder.with_name(f"{folder.name}-{fingerprint[:8]}")
 
     def job_folder(self, round: int, stage: str, fingerprint: str) -> Path:
+        """Where a stage and its process hand rows to one another (stages/jobs.py)."""
         return self.jobs / f"round-{round}-{stage}-{fingerprint[:8]}"
+
+    def job_folders(self, round: int, stage: str) -> list[Path]:
+        """Folders of a stage's jobs that are there, whatever their fingerprint."""
+        return list(self.jobs.glob(f"round-{round}-{stage}-*"))
 
     def stage_log(self, job: Path) -> Path:
         """Log file of a job: one a round and stage, whatever its settings."""
         return self.logs / f"{job.name.rpartition('-')[0]}.log"
 
     def save_config(self, config: RunConfig) -> None:
+        """Keep a copy of the validated config, defaults included."""
         text = "# Written by 'selfalign run'; edit your own file, not this copy.\n"
         text += yaml.safe_dump(config.snapshot(), sort_keys=False, allow_unicode=True)
         write_atomic(self.config_path, text)

@@ -3,12 +3,13 @@
 A page on loopback can still be reached by other web sites that the same browser has open: by a name of theirs that
 suddenly means 127.0.0.1 (DNS rebinding), and by forms that they send here (cross-site posts). So the Host must be a
 name of this server, a POST must come from one of its own pages, and a query that other sites would make it run is
-refused. Where it is bound wider than loopback, everybody needs the token as well.
+refused. Where it is bound wider than loopback, or answers for a proxy, everybody needs the token as well.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from selfalign.errors import BadInput
 
 #: No inline script or style, nothing from elsewhere, in nobody's frame.
 _POLICY = (
@@ -33,6 +36,7 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_ORIGIN = re.compile(r"https://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -41,12 +45,22 @@ class Access:
     """``hosts`` are names that a Host header may have. ``any_address``: or any IP address; no name can be rebound to one.
 
     ``token`` None: everybody who reaches the port. ``cookie`` is the name that the token has once it was given.
+    ``origin`` is how browsers see this server through a TLS proxy, if there is one: its forms are taken, too.
     """
 
     hosts: frozenset[str]
     any_address: bool = False
     token: str | None = None
     cookie: str = "selfalign_browse"
+    origin: str | None = None
+
+    def own(self, name: str) -> bool:
+        """Whether a Host of that name is this server's, reached without a proxy."""
+        return name in self.hosts or (self.any_address and _is_address(name))
+
+    def proxied(self, name: str) -> bool:
+        """Whether it is the proxy's, handed on."""
+        return self.origin is not None and name == host_name(self.origin.removeprefix("https://"))
 
 
 def is_loopback(host: str) -> bool:
@@ -59,14 +73,32 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def access_for(host: str, port: int, names: Iterable[str], *, token: bool) -> Access:
-    """How a server bound to ``host`` is guarded; ``names`` are those of this machine."""
+def parse_origin(text: str) -> str:
+    """An origin as browsers send it: https, a name in small letters, a port only where it is not 443.
+
+    Raises:
+        BadInput: it is none, or has a path, which pages of this server do not know of.
+    """
+    origin = text.lower().removesuffix("/")
+    if not _ORIGIN.fullmatch(origin):
+        raise BadInput(
+            f"--origin {text}: write https:// and the name that browsers open, e.g. https://pairs.example.org"
+        )
+    return origin.removesuffix(":443")
+
+
+def access_for(
+    host: str, port: int, names: Iterable[str], *, token: bool, origin: str | None = None
+) -> Access:  # fmt: skip
+    """How a server bound to ``host`` is guarded; ``names`` are those of this machine, ``origin`` that of a TLS proxy."""
     wide = not is_loopback(host)
     hosts = (
         _LOOPBACK_NAMES | {host.lower()} | (frozenset(name.lower() for name in names if name) if wide else frozenset())
     )
     # The port is part of the name: browsers send cookies of one host to all of its ports.
-    return Access(hosts, wide, secrets.token_urlsafe(32) if wide or token else None, f"selfalign_browse_{port}")
+    # Whoever reaches the proxy reaches this server: loopback keeps nobody out then.
+    secret = secrets.token_urlsafe(32) if wide or token or origin else None
+    return Access(hosts, wide, secret, f"selfalign_browse_{port}", origin)
 
 
 class Guard:
@@ -96,22 +128,22 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._known(hosts[0]):
+        name = host_name(hosts[0]) if len(hosts) == 1 else None
+        if name is None or not (self._access.own(name) or self._access.proxied(name)):
             return _refused("this is no name of this server; use the address that 'selfalign browse' printed", 421)
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return _refused("only GET and POST are answered here", 405)
         if scope["method"] == "POST":
-            if headers.getlist("origin") != [f"{scope['scheme']}://{hosts[0]}"]:
+            # A proxy may hand its own Host on or not; by what is not its origin only this server itself is reached.
+            taken = {self._access.origin} | ({f"{scope['scheme']}://{hosts[0]}"} if self._access.own(name) else set())
+            origins = headers.getlist("origin")
+            if len(origins) != 1 or origins[0] not in taken:
                 return _refused("a form of another site, or without an origin, is not taken", 403)
         elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and (
             headers.get("sec-fetch-mode") != "navigate" or scope["path"] == "/sql"
         ):
             return _refused("another site asked for this", 403)
         return None
-
-    def _known(self, host: str) -> bool:
-        name = host_name(host)
-        return name is not None and (name in self._access.hosts or (self._access.any_address and _is_address(name)))
 
     def _token(self, scope: Scope) -> Response | None:
         """None where the token was given or none is needed; with it in the address, a cookie and the address without."""
@@ -126,7 +158,9 @@ class Guard:
             # A path of two slashes would be another host's address.
             path = "/" + scope["path"].lstrip("/")
             answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
-            answer.set_cookie(self._access.cookie, token, httponly=True, samesite="strict", path="/")
+            # Through the proxy it is never to be sent unencrypted.
+            secure = self._access.proxied(host_name(Headers(scope=scope)["host"]) or "")
+            answer.set_cookie(self._access.cookie, token, httponly=True, samesite="strict", path="/", secure=secure)
             return answer
         return _refused("the token is missing; open the whole address that 'selfalign browse' printed", 401)
 

@@ -7,29 +7,39 @@ import getpass
 import socket
 from collections.abc import Callable
 
-from selfalign.browse.access import access_for, is_loopback
+from selfalign.browse.access import access_for, is_loopback, parse_origin
 from selfalign.errors import BadInput
 from selfalign.workspace import Workspace
 
 
 def serve(
-    workspace: Workspace, host: str, port: int, *, token: bool, reviewer: str | None, ready: Callable[[str], None]
+    workspace: Workspace,
+    host: str,
+    port: int,
+    *,
+    token: bool,
+    reviewer: str | None,
+    ready: Callable[[str], None],
+    origin: str | None = None,
 ) -> None:
     """Serve the pages of the run at ``workspace`` until Ctrl-C; ``ready`` is told the address, token included.
 
+    ``origin`` is that of a TLS proxy before this server.
+
     Raises:
-        BadInput: the address cannot be bound.
+        BadInput: the address cannot be bound, or ``origin`` is none.
     """
     import uvicorn
 
     from selfalign.browse.app import make_app
 
+    proxy = parse_origin(origin) if origin else None
     with _listening(host, port) as listening:
         bound = listening.getsockname()[1]
-        access = access_for(host, bound, (socket.gethostname(), socket.getfqdn()), token=token)
+        access = access_for(host, bound, (socket.gethostname(), socket.getfqdn()), token=token, origin=proxy)
         app = make_app(workspace, access, reviewer or _user())
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/"
+        address = f"{proxy}/" if proxy else f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/"
         ready(f"{address}?token={access.token}" if access.token else address)
         # No access log: it would have the token in it.
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=5)
@@ -41,7 +51,7 @@ def warning(host: str) -> str | None:
     """What a person should know before others can reach the pages."""
     if is_loopback(host):
         return None
-    return "the pages and the token go over the network unencrypted; put a TLS proxy or an SSH tunnel before them"
+    return "the pages and the token go over the network unencrypted; better: an SSH tunnel, or a TLS proxy and --origin"
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -16,6 +16,7 @@ def browse(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes one that is free.")] = 8777,
     host: Annotated[str, typer.Option(help="Address to listen on. Anything but loopback needs the token.")] = "127.0.0.1",
     token: Annotated[bool, typer.Option("--token", help="Ask for a token on loopback, too.")] = False,
+    origin: Annotated[str | None, typer.Option(help="How browsers see it through a TLS proxy, e.g. https://pairs.example.org.")] = None,
     reviewer: Annotated[str | None, typer.Option("--as", help="Name that reviews are signed with; yours by default.")] = None,
 ) -> None:  # fmt: skip
     """A local web page over a run: read pairs and judgements, search, query, accept, flip or reject pairs.
@@ -31,6 +32,6 @@ def browse(
     if said := warning(host):
         print(f"note: {said}", file=sys.stderr)
     serve(
-        workspace, host, port, token=token, reviewer=reviewer,
+        workspace, host, port, token=token, reviewer=reviewer, origin=origin,
         ready=lambda address: print(f"{workspace.path}: {address} (stop with Ctrl-C)", flush=True),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -71,7 +71,7 @@ def print_run(workspace: Workspace, command: str, console: Console, *, as_json: 
         print(json.dumps({"workspace": str(workspace.path), "rounds": rounds}, default=str))
         return
     console.print()
-    console.print(_round_table(rounds))
+    console.print(round_table(rounds))
     console.print(
         "strict: share of held-out prompts whose every constraint is met. Intervals: 95 %, paired where against M0. What "
         "else there is: docs/queries.md\n",
@@ -113,7 +113,8 @@ _ROUND_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def _round_table(rounds: Sequence[dict[str, Any]]) -> Table:
+def round_table(rounds: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of ``round_summary``, a line each, without the columns that none of them has."""
     table = Table(header_style="bold")
     # A store that an older version made has fewer columns.
     rows = [defaultdict(lambda: None, row) for row in rounds]
@@ -183,7 +184,7 @@ def print_status(workspaces: Sequence[Workspace], console: Console, *, as_json: 
         state = f"running (pid {report['pid']})" if report["pid"] else "not running"
         console.print(f"[bold]{report['run']}[/bold] in {report['workspace']}: {state}")
         if report["rounds"]:
-            console.print(_round_table(report["rounds"]))
+            console.print(round_table(report["rounds"]))
         print_table(pa.Table.from_pylist(report["stages"]) if report["stages"] else pa.table({}), console)
         for line in report["yields"]:
             console.print(f"  round {line['round']}: {line['prompts']} prompts {line['reason']}")

@@ -18,10 +18,14 @@ class Named(Protocol):
     """What a row's id and ``builder`` column need of a builder."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As it is registered."""
+        ...
 
     @property
-    def config(self) -> Settings: ...
+    def config(self) -> Settings:
+        """What it was built with."""
+        ...
 
 
 #: The pairs of a prompt (at least one), or why there is none.

@@ -33,6 +33,7 @@ class Side:
 
     @property
     def candidate(self) -> Candidate:
+        """The answer itself."""
         return self.scored.candidate
 
     @property

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from selfalign.browse.access import access_for, host_name, is_loopback
+from selfalign.browse.access import access_for, host_name, is_loopback, parse_origin
 from selfalign.browse.app import make_app
+from selfalign.errors import BadInput
 from selfalign.store.store import Store
 from selfalign.types import Pair
 from selfalign.workspace import Workspace
@@ -140,3 +141,51 @@ def test_the_box_answers_questions(browsed: Workspace) -> None:
     assert "200 rows, there are more" in many and many.count("<tr>") == 201
     assert "NULL" in client.get("/sql", params={"q": "select null as x, [1, 2] as y, 'é' as z"}).text
     assert "round_summary" in client.get("/sql").text
+
+
+def test_through_a_tls_proxy_only_its_origin_posts(workspace: Workspace) -> None:
+    access = access_for("127.0.0.1", 8777, [], token=False, origin="https://pairs.example")
+    assert access.token is not None, "the proxy reaches loopback for everybody"
+    app = make_app(workspace, access, "t")
+    pair = Store(workspace.store_path).rows(Pair)[0]
+    for base in ("http://pairs.example", BASE):  # the proxy hands the browser's Host on, or its own
+        client = TestClient(app, base_url=base, follow_redirects=False)
+        assert client.get("/").status_code == 401
+        given = client.get(f"/?token={access.token}")
+        assert ("secure" in given.headers["set-cookie"].lower()) == (base != BASE)
+        cookie = {"Cookie": f"{access.cookie}={access.token}"}
+
+        def post(*origins: str, client: TestClient = client, cookie: dict[str, str] = cookie) -> int:
+            headers = [*cookie.items(), *(("Origin", origin) for origin in origins)]
+            return client.post(
+                f"/pairs/{pair.pair_id}/review", data={"decision": "accept"}, headers=headers
+            ).status_code
+
+        for other in ("http://pairs.example", "https://pairs.example:8443", "https://evil.example", "null"):
+            assert post(other) == 403, other
+        assert post() == post("https://pairs.example", "https://evil.example") == 403
+        assert not workspace.reviews.exists()
+        assert post("https://pairs.example") == 303
+        workspace.reviews.unlink()
+    client = TestClient(app, base_url=BASE, follow_redirects=False)
+    for host in ("evil.example", "sub.pairs.example", "pairs.example.evil.example"):
+        assert client.get("/", headers={"Host": host}).status_code == 421
+
+
+def test_an_origin_is_as_browsers_send_it() -> None:
+    assert parse_origin("https://Pairs.Example/") == "https://pairs.example"
+    assert parse_origin("https://pairs.example:443") == "https://pairs.example"
+    assert parse_origin("https://[::1]:8443") == "https://[::1]:8443"
+    for text in ("http://pairs.example", "pairs.example", "https://", "https://pairs.example/runs", "https://a@b",
+                 "https://b?x", "https://b:x", "https://paare.beispiel\n", "https://päare.example", "*", ""):  # fmt: skip
+        with pytest.raises(BadInput, match="--origin"):
+            parse_origin(text)
+
+
+@given(st.text(max_size=30))
+def test_any_origin_is_read_or_refused(text: str) -> None:
+    try:
+        found = parse_origin(f"https://{text}")
+    except BadInput:
+        return
+    assert parse_origin(found) == found and host_name(found.removeprefix("https://"))

@@ -51,28 +51,38 @@ class _Spaced(PairLoss):
 
 
 class DPO(_Spaced):
+    """Hyperparameters of ``pairwise.dpo``: direct preference optimisation."""
+
     id: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
 
 
 class CDPO(_Spaced):
+    """Hyperparameters of ``pairwise.cdpo``: DPO for labels that may be wrong."""
+
     id: Literal["cdpo"] = "cdpo"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
     label_smoothing: Smoothing = Field(0.2, description=_SMOOTHING)
 
 
 class RobustDPO(_Spaced):
+    """Hyperparameters of ``pairwise.robust_dpo``: an unbiased estimate of DPO under wrong labels."""
+
     id: Literal["robust_dpo"] = "robust_dpo"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
     label_smoothing: float = Field(0.1, ge=0, lt=0.5, description="chance that a label is wrong")
 
 
 class SigmoidNorm(_Spaced):
+    """Hyperparameters of ``pairwise.sigmoid_norm``: DPO with log-ratios a token."""
+
     id: Literal["sigmoid_norm"] = "sigmoid_norm"
     beta: float = Field(5.0, gt=0, description="strength of the pull towards the reference, a token")
 
 
 class ODPO(PairLoss):
+    """Hyperparameters of ``pairwise.odpo``: DPO with an offset by the margin."""
+
     id: Literal["odpo"] = "odpo"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
     odpo_alpha: float = Field(1.0, ge=0, description="times log(margin), which the reward difference must exceed")
@@ -82,18 +92,24 @@ class ODPO(PairLoss):
 
 
 class DPOP(PairLoss):
+    """Hyperparameters of ``pairwise.dpop``: DPO that punishes a falling chosen answer."""
+
     id: Literal["dpop"] = "dpop"
     beta: float = Field(0.3, gt=0, description="strength of the pull towards the reference")
     dpop_lambda: float = Field(50.0, ge=0, description="times the nats that the chosen answer has lost")
 
 
 class RPO(_Spaced):
+    """Hyperparameters of ``pairwise.rpo``: DPO with the chosen answer's NLL."""
+
     id: Literal["rpo"] = "rpo"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
     rpo_alpha: float = Field(1.0, ge=0, description="times the chosen answer's NLL a token")
 
 
 class SimPO(_Spaced):
+    """Hyperparameters of ``pairwise.simpo``: rewards a token, without a reference."""
+
     id: Literal["simpo"] = "simpo"
     beta: float = Field(2.5, gt=0, description="times the mean log-probability a token is the reward")
     simpo_gamma: float = Field(1.375, ge=0, description="margin of the rewards; the paper's gamma, not gamma / beta")
@@ -102,6 +118,8 @@ class SimPO(_Spaced):
 
 
 class CPO(_Spaced):
+    """Hyperparameters of ``pairwise.cpo``: without a reference, with the chosen answers' NLL."""
+
     id: Literal["cpo"] = "cpo"
     beta: float = Field(0.1, gt=0, description="times the log-probability is the reward")
     cpo_alpha: float = Field(1.0, ge=0, description="times the chosen answers' NLL a token")
@@ -110,23 +128,31 @@ class CPO(_Spaced):
 
 
 class ORPO(PairLoss):
+    """Hyperparameters of ``pairwise.orpo``: NLL and odds ratio, without a reference."""
+
     id: Literal["orpo"] = "orpo"
     orpo_lambda: float = Field(0.1, ge=0, description="times the odds-ratio loss; TRL calls it beta")
     needs_reference: ClassVar[bool] = False
 
 
 class HingeNorm(PairLoss):
+    """Hyperparameters of ``pairwise.hinge_norm``: RSO's hinge on log-ratios."""
+
     id: Literal["hinge_norm"] = "hinge_norm"
     beta: float = Field(0.05, gt=0, description="the paper's gamma: 1 / the nats that the log-ratios must differ by")
 
 
 class Hinge(PairLoss):
+    """Hyperparameters of ``pairwise.hinge``: RSO's hinge on log-probabilities, without a reference."""
+
     id: Literal["hinge"] = "hinge"
     beta: float = Field(0.05, gt=0, description="the paper's gamma: 1 / the nats that the answers must differ by")
     needs_reference: ClassVar[bool] = False
 
 
 class SLiC(PairLoss):
+    """Hyperparameters of ``pairwise.slic``: a hinge, and likelihood of the chosen answer."""
+
     id: Literal["slic"] = "slic"
     slic_delta: float = Field(1.0, gt=0, description="nats that the answers must differ by")
     slic_lambda: float = Field(0.1, ge=0, description="times the chosen answer's log-probability")
@@ -134,12 +160,16 @@ class SLiC(PairLoss):
 
 
 class IPO(PairLoss):
+    """Hyperparameters of ``pairwise.ipo``: squared distance of the log-ratios from a target."""
+
     id: Literal["ipo"] = "ipo"
     beta: float = Field(0.1, gt=0, description="the paper's tau: the log-ratios shall differ by 1 / (2 beta)")
     length_average: bool = Field(True, description="log-ratios a token, as in TRL; false: sums, as the paper writes it")
 
 
 class SPPO(PairLoss):
+    """Hyperparameters of ``pairwise.sppo``: squared distance of each log-ratio from its win rate."""
+
     id: Literal["sppo"] = "sppo"
     beta: float = Field(1e-3, gt=0, description="the paper's 1 / eta")
     hard: bool = Field(False, description="chosen wins always; else win rates are read from the pair's scores")
@@ -149,11 +179,15 @@ class SPPO(PairLoss):
 
 
 class APOZero(PairLoss):
+    """Hyperparameters of ``pairwise.apo_zero``: chosen up, rejected down."""
+
     id: Literal["apo_zero"] = "apo_zero"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
 
 
 class APODown(PairLoss):
+    """Hyperparameters of ``pairwise.apo_down``: both down, rejected more."""
+
     id: Literal["apo_down"] = "apo_down"
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
 

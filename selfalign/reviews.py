@@ -21,6 +21,7 @@ from typing import Any, get_args
 from selfalign.durable import sync
 from selfalign.errors import BadInput, StageFailed
 from selfalign.identity import content_id
+from selfalign.store.store import Store
 from selfalign.types import Review, ReviewDecision
 
 #: Of a note and of a name; what is longer is no note.
@@ -119,6 +120,16 @@ def latest(reviews: Iterable[Review]) -> Mapping[str, Review]:
     """The review that holds, by pair: the last one, where it was not withdrawn."""
     last = {review.pair_id: review for review in sorted(reviews, key=_order)}
     return {pair_id: review for pair_id, review in last.items() if review.decision != "withdraw"}
+
+
+def standing(store: Store, inbox: Path) -> Mapping[str, Review]:
+    """The review that holds at this moment, by pair: of those in ``store`` and in ``inbox``. Writes nothing.
+
+    Raises:
+        BadInput: the inbox cannot be read.
+        StoreError: the store cannot.
+    """
+    return latest([*store.rows(Review), *read(inbox).reviews])
 
 
 def _order(review: Review) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from selfalign.checks.findings import Finding, Query, Rule, broken
 
 #: (table, its id, column that names a candidate, or several).
-_CANDIDATE_COLUMNS = (
+CANDIDATE_COLUMNS = (
     ("judgements", "judgement_id", "candidate_id"),
     ("selections", "selection_id", "candidate_id"),
     ("pairs", "pair_id", "chosen_id"),
@@ -51,18 +51,18 @@ def references(query: Query) -> list[Finding]:
 
 
 def _unknown_candidates() -> Iterator[Rule]:
-    for table, identity, column in _CANDIDATE_COLUMNS:
+    for table, identity, column in CANDIDATE_COLUMNS:
         yield Rule(
             "unknown_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, "
             f"'there is no candidate ' || r.{column} AS what "
-            f"FROM {_rows(table)} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
+            f"FROM {one_a_candidate(table)} r ANTI JOIN candidates c ON c.candidate_id = r.{column}",
         )  # fmt: skip
 
 
 def _foreign_candidates() -> Iterator[Rule]:
     """The candidate is there, but of another prompt, round or split."""
-    for table, identity, column in _CANDIDATE_COLUMNS:
+    for table, identity, column in CANDIDATE_COLUMNS:
         other = "c.round <> r.round"
         if table == "judgements":  # held-out answers are judged too, and again in later rounds, to compare models
             other += " AND (c.split = 'train' OR c.round > r.round OR json_extract_string(r.detail, '$.stage') IS NULL)"
@@ -72,11 +72,12 @@ def _foreign_candidates() -> Iterator[Rule]:
             "foreign_candidate", table,
             f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' is of "
             f"round ' || c.round || ', ' || c.split || ' prompt ' || c.prompt_id AS what "
-            f"FROM {_rows(table)} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
+            f"FROM {one_a_candidate(table)} r JOIN candidates c ON c.candidate_id = r.{column} WHERE {other}",
         )  # fmt: skip
 
 
-def _rows(table: str) -> str:
+def one_a_candidate(table: str) -> str:
+    """The rows of ``table``; a ranking as one row a candidate of it."""
     return _ONE_A_CANDIDATE if table == "rankings" else table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfalign.checks.findings import Finding, Query, Rule, broken
+from selfalign.checks.references import CANDIDATE_COLUMNS, one_a_candidate
 from selfalign.training.pairwise import TRAINERS
 
 #: Means of the same votes may differ in the last bits.
@@ -14,6 +15,8 @@ _USES_ALL = {
     **dict.fromkeys(TRAINERS, ("pair", "judgement_pair")), "kto": ("label",), "rrhf": ("ranking",), "pro": ("ranking",),
     "sft": ("pair", "label", "ranking", "lesson"),
 }  # fmt: skip
+#: Tables of what a pair builder makes; it is shown a resampler's accepted candidates only.
+_EXAMPLES = frozenset({"pairs", "unary_labels", "rankings"})
 #: To imitate there are only wanted answers, and lessons as well.
 _GIVEN = (
     "SELECT t.round, t.kind, coalesce(u.label, true) AS wanted FROM trained_on t "
@@ -146,21 +149,17 @@ def _selections() -> Iterator[Rule]:
         "FROM (SELECT *, count(*) FILTER (WHERE accepted) OVER (PARTITION BY round, prompt_id) AS n FROM selections) "
         "WHERE accepted <> (accept_order IS NOT NULL) OR accept_order NOT BETWEEN 0 AND n - 1",
     )  # fmt: skip
-    for table, identity, column in (
-        ("pairs", "pair_id", "chosen_id"), ("pairs", "pair_id", "rejected_id"), ("unary_labels", "label_id", "candidate_id"),
-    ):  # fmt: skip
+    for table, identity, column in CANDIDATE_COLUMNS:
+        if table not in _EXAMPLES:
+            continue
         yield Rule(
             "not_accepted", table,
-            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || ' was not "
-            f"accepted by resampler ' || s.resampler AS what FROM {table} r "
-            f"JOIN selections s ON s.round = r.round AND s.candidate_id = r.{column} WHERE NOT s.accepted",
+            f"SELECT r.{identity} AS row_id, r.round, '{column}' AS place, 'candidate ' || r.{column} || CASE WHEN "
+            "s.resampler IS NULL THEN ' was decided on by no resampler, as others of its round were' ELSE ' was not accepted "
+            f"by resampler ' || s.resampler END AS what FROM {one_a_candidate(table)} r "
+            f"LEFT JOIN selections s ON s.round = r.round AND s.candidate_id = r.{column} "
+            "WHERE s.accepted IS NOT TRUE AND r.round IN (SELECT round FROM selections)",
         )  # fmt: skip
-    yield Rule(
-        "not_accepted", "rankings",
-        "SELECT r.ranking_id AS row_id, r.round, r.id AS place, 'was not accepted by resampler ' || s.resampler AS what "
-        "FROM (SELECT *, unnest(candidate_ids) AS id FROM rankings) r "
-        "JOIN selections s ON s.round = r.round AND s.candidate_id = r.id WHERE NOT s.accepted",
-    )  # fmt: skip
 
 
 def _examples() -> Iterator[Rule]:

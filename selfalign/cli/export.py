@@ -28,6 +28,8 @@ def export(
     split: Annotated[float, typer.Option("--split", min=0, max=0.9, help="Share of the prompts whose rows go into a split 'test'.")] = 0.0,
     bare: Annotated[bool, typer.Option("--bare", help="TRL's columns only.")] = False,
     only_complete: Annotated[bool, typer.Option("--only-complete", help="Leave out rows with an answer that was cut at max_tokens.")] = False,
+    reviews: Annotated[str, typer.Option(help="What people said of pairs: honour (flipped ones are exchanged, rejected ones left out), ignore, or only (reviewed pairs alone).")] = "honour",
+    review_notes: Annotated[bool, typer.Option("--review-notes", help="Add columns with the reviewer's name and note.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="A folder, or one file that ends with .parquet or .jsonl. Default: RUN/exports/WHAT-FORMAT.")] = None,
     decontaminate: Annotated[list[Path] | None, typer.Option("--decontaminate", help="Benchmark file (.jsonl, .json, .parquet, .csv, .txt with an item a line): rows that repeat an item are left out (repeatable).")] = None,
     decontaminate_column: Annotated[str | None, typer.Option("--decontaminate-column", help="Column with the benchmark's texts.")] = None,
@@ -52,7 +54,6 @@ def export(
     from selfalign.export import hub
     from selfalign.export.request import Request, checked, parse_rounds
     from selfalign.export.run import export as write
-    from selfalign.store.store import Store
 
     workspace = Workspace.existing(run)
     format = format_ or _by_name(output) or "parquet"
@@ -67,6 +68,8 @@ def export(
             branch=branch,
             bare=bare,
             only_complete=only_complete,
+            reviews=reviews,  # type: ignore[arg-type]
+            review_notes=review_notes,
             test_share=split,
             benchmarks=tuple(decontaminate or ()),
             benchmark_column=decontaminate_column,
@@ -82,12 +85,16 @@ def export(
     if public and push is None:
         raise BadInput("--public goes with --push OWNER/NAME")
     api = hub.check(push) if push is not None else None
-    report = write(Store(workspace.store_path), request)
+    report = write(workspace, request)
     pushed = hub.push(api, push, request.output, public=public) if push is not None else None
     if json_:
         print(json.dumps({**asdict(report), "pushed": pushed}, ensure_ascii=False))
     else:
         _print(report, request, pushed)
+
+
+#: Of what a person said of the pair behind a row.
+_SAID = {"accept": "accepted", "flip": "flipped"}
 
 
 def _by_name(output: Path | None) -> str | None:
@@ -102,6 +109,8 @@ def _print(report: Report, request: Any, pushed: str | None) -> None:
     splits = ", ".join(f"{split} {rows}" for split, rows in report.splits.items())
     print(f"{report.rows} rows of {report.prompts} prompts ({splits}) in {report.output}, {shown(report.bytes)}")
     print(f"card: {report.card}")
+    if report.reviews:
+        print(f"reviews: {', '.join(f'{rows} rows {_SAID[said]}' for said, rows in report.reviews.items())}")
     for reason, rows in report.left_out.items():
         print(f"left out: {rows} rows, {REASONS[reason]}")
     if report.contaminated and request.decontamination.report_only:

@@ -10,12 +10,12 @@ from typing import Any
 import jinja2
 import yaml
 
-from selfalign.export.columns import PROVENANCE, trl_columns
+from selfalign.export.columns import trl_columns
 from selfalign.export.counts import Counts
 from selfalign.export.filters import REASONS
 from selfalign.export.licences import UNKNOWN
 from selfalign.export.provenance import Provenance
-from selfalign.export.request import Request
+from selfalign.export.request import REVIEWED, Request
 from selfalign.export.targets import SPLITS
 
 _TEMPLATE = Path(__file__).parent / "card.md.j2"
@@ -45,8 +45,14 @@ class Contamination:
     items: int
 
 
-def render(request: Request, origin: Provenance, counts: Counts, contamination: Contamination | None) -> str:
-    """The card's text."""
+def render(
+    request: Request,
+    origin: Provenance,
+    counts: Counts,
+    contamination: Contamination | None,
+    provenance: Mapping[str, str],
+) -> str:
+    """The card's text. ``provenance``: the columns after TRL's, with what each is."""
     columns = trl_columns(request.kind, request.style)
     template = _ENVIRONMENT.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
@@ -56,7 +62,8 @@ def render(request: Request, origin: Provenance, counts: Counts, contamination: 
         counts=counts,
         contamination=contamination,
         columns=columns,
-        provenance={} if request.bare else PROVENANCE[request.kind],
+        provenance=provenance,
+        reviewable=request.kind in REVIEWED,
         reasons=REASONS,
         trainers=TRAINERS[request.kind],
         unknown=UNKNOWN,

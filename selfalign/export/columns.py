@@ -44,7 +44,8 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
         "builder": "pair builder",
         "chosen_score": "score of chosen",
         "rejected_score": "score of rejected",
-        "score_margin": "strength of the preference: chosen_score - rejected_score, unless the builder has its own",
+        "score_margin": "strength of the preference: chosen_score - rejected_score, unless the builder has its own; of a "
+        "flipped pair what it was before",
         "n_votes": "valid votes behind the two scores",
         "weight": "weight in the run's own loss",
         "chosen_weights_hash": "SHA-256 of the weights that wrote chosen; empty: a known answer; served:NAME: a server's model",
@@ -52,7 +53,8 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
         "chosen_truncated": "chosen was cut at max_tokens",
         "rejected_truncated": "rejected was cut at max_tokens",
         "checkpoint_id": "checkpoint that the round trained on it; null where the round has none yet",
-        "trained_rounds": "every round that trained on the pair",
+        "trained_rounds": "every round that trained on the pair, whichever way round",
+        "review": "what a person said of the pair: accept; flip: the judge had it the other way round; null: nothing that was applied",
         "language": "language of the prompt (ISO 639-1)",
         "category": "kind of task, where the prompt's file has it",
         "prompt_origin": "file and line of the prompt",
@@ -70,6 +72,7 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
         "truncated": "the completion was cut at max_tokens",
         "checkpoint_id": "checkpoint that the round trained on it; null where the round has none yet",
         "trained_rounds": "every round that trained on it",
+        "review": "what a person said of the pair that it is a side of: accept; flip: the label is the other one; null: nothing that was applied",
         "language": "language of the prompt (ISO 639-1)",
         "category": "kind of task, where the prompt's file has it",
         "prompt_origin": "file and line of the prompt",
@@ -87,6 +90,7 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
         "weights_hash": "SHA-256 of the weights that wrote the completion; empty: no weights of this run did",
         "truncated": "the completion was cut at max_tokens; of a lesson, it is only the beginning of an answer",
         "checkpoint_id": "checkpoint that the round trained; null where the round has none yet",
+        "review": "what a person said of the pair that it was chosen in: accept; flip: it was the rejected side; null: nothing that was applied",
         "language": "language of the prompt (ISO 639-1)",
         "category": "kind of task, where the prompt's file has it",
         "prompt_origin": "file and line of the prompt",
@@ -111,6 +115,8 @@ PROVENANCE: Mapping[Kind, Mapping[str, str]] = {
     },
 }  # fmt: skip
 
+#: Of a review only on request: who wrote it did not write it for publication.
+NOTES: Mapping[str, str] = {"reviewer": "who reviewed the pair", "review_note": "what they wrote beside it"}
 #: Column that names a row of each kind.
 KEYS: Mapping[Kind, str] = {"pairs": "pair_id", "unary": "label_id", "sft": "example_id", "judgements": "judgement_id"}
 #: A conversation as TRL has it.
@@ -120,3 +126,8 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 def trl_columns(kind: Kind, style: Style) -> tuple[str, ...]:
     """The columns that TRL reads, in its order."""
     return ("messages",) if style == "messages" else (*TEXTS[kind], *VALUES[kind])
+
+
+def provenance_columns(kind: Kind, *, notes: bool) -> Mapping[str, str]:
+    """The columns of provenance with what each is; ``notes``: those of reviews as well."""
+    return {**PROVENANCE[kind], **(NOTES if notes else {})}

@@ -13,12 +13,14 @@ import pyarrow as pa
 _COUNTED = {
     "round": "rounds", "source": "sources", "judge": "judges", "builder": "builders", "language": "languages",
     "weights_hash": "writers", "chosen_weights_hash": "writers", "rejected_weights_hash": "writers",
+    "review": "reviews",
 }  # fmt: skip
 
 
 @dataclass
 class Counts:
-    """Rows by split, round, source and so on; ``writers`` counts answers by the weights that wrote them."""
+    """Rows by split, round, source and so on; ``writers`` counts answers by the weights that wrote them, ``reviews`` rows by
+    the review that stands behind them."""
 
     splits: Counter[str] = field(default_factory=Counter)
     rounds: Counter[int] = field(default_factory=Counter)
@@ -27,6 +29,7 @@ class Counts:
     builders: Counter[str] = field(default_factory=Counter)
     writers: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    reviews: Counter[str] = field(default_factory=Counter)
     left_out: Mapping[str, int] = field(default_factory=dict)
     truncated: int = 0
     _prompts: set[bytes] = field(default_factory=set)

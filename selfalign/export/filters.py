@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selfalign.decontamination.find import Finder
 from selfalign.errors import StoreError
@@ -19,6 +20,7 @@ from selfalign.export.request import Request
 REASONS = {
     "repeated": "the same answer to the same prompt is there already",
     "held_out": "the prompt is held out: it measures the run and trains nothing",
+    "rejected": "a person rejected the pair (--reviews ignore keeps it)",
     "truncated": "an answer was cut at max_tokens (--only-complete)",
     "contaminated": "repeats an item of a benchmark (--decontaminate)",
 }
@@ -43,6 +45,8 @@ class Filter:
         self._refuse_gaps(batch)
         kept = np.ones(batch.num_rows, dtype=bool)
         self._drop(kept, _true(batch["is_held_out"]), "held_out")
+        if "review" in batch.schema.names:
+            self._drop(kept, _true(pc.equal(batch["review"], "reject")), "rejected")
         if self._request.only_complete:
             for name in batch.schema.names:
                 if name.endswith("truncated"):

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from selfalign.export.columns import KEYS, PROVENANCE, TEXTS, VALUES, Kind
-from selfalign.export.request import SOURCES, Request
+from selfalign.export.columns import KEYS, TEXTS, VALUES, Kind, provenance_columns
+from selfalign.export.request import SOURCES, Request, Reviews
+from selfalign.types import Review
 
 _PROMPT = "prompt.language, prompt.category, prompt.origin AS prompt_origin"
 
@@ -24,6 +25,7 @@ class Query:
     found: str
     kind: Kind
     params: Mapping[str, Any]
+    notes: bool = False
 
     @property
     def _where(self) -> str:
@@ -43,7 +45,8 @@ class Query:
         if stop is not None:
             where += f" AND (round < $stop_round OR (round = $stop_round AND {key} < $stop_key))"
             given |= {"stop_round": stop[0], "stop_key": stop[1]}
-        columns = dict.fromkeys([*TEXTS[self.kind], *VALUES[self.kind], "conversation", *PROVENANCE[self.kind]])
+        provenance = provenance_columns(self.kind, notes=self.notes)
+        columns = dict.fromkeys([*TEXTS[self.kind], *VALUES[self.kind], "conversation", *provenance])
         order = "label_id, label DESC" if self.kind == "unary" else key
         sql = f"""
             SELECT {", ".join(columns)}, prompt_id IN (SELECT prompt_id FROM {_HELD_OUT})
@@ -63,28 +66,35 @@ _HELD_OUT = (
 )
 
 
-def queries(request: Request) -> list[Query]:
-    """One query a source, in the order in which their rows are exported."""
-    tables = _Tables(request.branch)
+def queries(request: Request, said: Mapping[str, Review]) -> list[Query]:
+    """One query a source, in the order in which their rows are exported. ``said``: the review that holds, by pair."""
+    tables = _Tables(request.branch, request.reviews)
     makers = {
         ("pairs", "answers"): _pairs, ("pairs", "judgements"): _judgement_pairs, ("unary", "labels"): _labels,
         ("unary", "pairs"): _sides, ("sft", "chosen"): _best, ("sft", "demonstrations"): _demonstrations,
         ("sft", "lessons"): _lessons, ("judgements", "votes"): _votes,
     }  # fmt: skip
-    params: dict[str, Any] = {}
+    held = said.values() if request.reviews != "ignore" else ()
+    params: dict[str, Any] = {
+        "reviewed_pair": [review.pair_id for review in held], "reviewed_as": [review.decision for review in held],
+        "reviewed_by": [review.reviewer for review in held], "reviewed_why": [review.note for review in held],
+    }  # fmt: skip
     if request.rounds is not None:
         params["rounds"] = list(request.rounds)
     if request.branch is not None:
         params["branch"] = request.branch
     wanted = [source for source in SOURCES[request.kind] if source in request.sources]
-    return [Query(makers[request.kind, source](tables), request.kind, params) for source in wanted]
+    return [
+        Query(makers[request.kind, source](tables), request.kind, params, request.review_notes) for source in wanted
+    ]
 
 
 class _Tables:
-    """Where rows lie: in the run as it stands, or under a branch's name."""
+    """Where rows lie: in the run as it stands, or under a branch's name. ``reviews``: which pairs there are."""
 
-    def __init__(self, branch: str | None) -> None:
+    def __init__(self, branch: str | None, reviews: Reviews) -> None:
         self._branch = branch
+        self.only_reviewed = reviews == "only"
 
     def rows(self, table: str) -> str:
         """Rows that are exported, or that belong to those."""
@@ -124,10 +134,31 @@ class _Tables:
         )
 
     def pairs(self) -> str:
-        """Pairs of answers as they train. What people decided about a pair (accepted, exchanged, rejected) joins here."""
-        return self.rows("pairs")
+        """Pairs of answers as people said: the sides of a flipped one are exchanged, each with its own score.
+
+        ``review`` is what holds; rejected pairs are there, for the filter to count. ``trained_round`` is NULL where the
+        round that made the pair left it out of its training.
+        """
+        said = """(SELECT unnest($reviewed_pair::VARCHAR[]) AS pair_id, unnest($reviewed_as::VARCHAR[]) AS review,
+            unnest($reviewed_by::VARCHAR[]) AS reviewer, unnest($reviewed_why::VARCHAR[]) AS review_note)"""
+        sides = ("chosen_id", "rejected_id"), ("chosen_score", "rejected_score")
+        exchanged = ", ".join(
+            f"CASE WHEN said.review = 'flip' THEN pair.{other} ELSE pair.{own} END AS {own}"
+            for one, two in sides
+            for own, other in ((one, two), (two, one))
+        )
+        return f"""(
+            SELECT pair.* REPLACE ({exchanged}), said.review, said.reviewer, said.review_note,
+                CASE WHEN left_out.pair_id IS NULL THEN pair.round END AS trained_round
+            FROM {self.rows("pairs")} AS pair
+            {"" if self.only_reviewed else "LEFT"} JOIN {said} AS said ON said.pair_id = pair.pair_id
+            LEFT JOIN (SELECT round, pair_id FROM {self.rows("overrides")} WHERE decision = 'reject') AS left_out
+                ON left_out.round = pair.round AND left_out.pair_id = pair.pair_id)"""
 
 
+#: Of rows that nobody can review.
+_UNREVIEWED = "NULL::VARCHAR AS review, NULL::VARCHAR AS reviewer, NULL::VARCHAR AS review_note"
+_REVIEW = "made.review, made.reviewer, made.review_note"
 _ROUNDS = "list_concat(CASE WHEN trained.round IS NULL THEN [] ELSE [trained.round] END, coalesce(again.rounds, []))"
 
 
@@ -138,12 +169,12 @@ def _pairs(tables: _Tables) -> str:
             made.chosen_score, made.rejected_score, made.margin AS score_margin, made.n_votes, made.weight,
             chosen.weights_hash AS chosen_weights_hash, rejected.weights_hash AS rejected_weights_hash,
             chosen.finish_reason = 'length' AS chosen_truncated, rejected.finish_reason = 'length' AS rejected_truncated,
-            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_PROMPT}
+            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_REVIEW}, {_PROMPT}
         FROM {tables.pairs()} AS made
         LEFT JOIN {tables.prompts} AS prompt ON prompt.prompt_id = made.prompt_id AND prompt.round = made.round
         LEFT JOIN {tables.candidates} AS chosen ON chosen.candidate_id = made.chosen_id
         LEFT JOIN {tables.candidates} AS rejected ON rejected.candidate_id = made.rejected_id
-        LEFT JOIN {tables.trained} AS trained ON trained.round = made.round
+        LEFT JOIN {tables.trained} AS trained ON trained.round = made.trained_round
         LEFT JOIN {tables.trained_rounds("pair")} AS again ON again.example_id = made.pair_id"""
 
 
@@ -157,7 +188,7 @@ def _judgement_pairs(tables: _Tables) -> str:
             chosen.weights_hash AS chosen_weights_hash, rejected.weights_hash AS rejected_weights_hash,
             json_extract_string(chosen.detail, '$.finish_reason') = 'length' AS chosen_truncated,
             json_extract_string(rejected.detail, '$.finish_reason') = 'length' AS rejected_truncated,
-            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_PROMPT}
+            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_UNREVIEWED}, {_PROMPT}
         FROM {tables.rows("judgement_pairs")} AS made
         LEFT JOIN {tables.candidates} AS candidate ON candidate.candidate_id = made.candidate_id
         LEFT JOIN {tables.prompts} AS prompt
@@ -173,7 +204,7 @@ def _labels(tables: _Tables) -> str:
         SELECT prompt.text AS prompt, NULL::VARCHAR AS conversation, candidate.text AS completion, made.label,
             made.label_id, made.prompt_id, 'labels' AS source, made.round, NULL::VARCHAR AS judge, made.builder,
             made.score, made.weight, candidate.weights_hash, candidate.finish_reason = 'length' AS truncated,
-            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_PROMPT}
+            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_UNREVIEWED}, {_PROMPT}
         FROM {tables.rows("unary_labels")} AS made
         LEFT JOIN {tables.prompts} AS prompt ON prompt.prompt_id = made.prompt_id AND prompt.round = made.round
         LEFT JOIN {tables.candidates} AS candidate ON candidate.candidate_id = made.candidate_id
@@ -185,43 +216,51 @@ def _sides(tables: _Tables) -> str:
     """Both sides of every pair by themselves, an answer that is a side of several once a round and label."""
     sides = " UNION ALL BY NAME ".join(
         f"SELECT pair_id AS label_id, prompt_id, round, judge, builder, weight, {side}_id AS candidate_id, "
-        f"{side}_score AS score, {label} AS label FROM {tables.pairs()}"
+        f"{side}_score AS score, {label} AS label, trained_round, review, reviewer, review_note FROM {tables.pairs()}"
         for side, label in (("chosen", "true"), ("rejected", "false"))
     )
     return f"""
         SELECT prompt.text AS prompt, NULL::VARCHAR AS conversation, candidate.text AS completion, made.label,
             made.label_id, made.prompt_id, 'pairs' AS source, made.round, made.judge, made.builder,
             made.score, made.weight, candidate.weights_hash, candidate.finish_reason = 'length' AS truncated,
-            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_PROMPT}
+            trained.checkpoint_id, {_ROUNDS} AS trained_rounds, {_REVIEW}, {_PROMPT}
         FROM (SELECT * FROM ({sides}) QUALIFY row_number() OVER (
-            PARTITION BY round, candidate_id, label ORDER BY label_id) = 1) AS made
+            PARTITION BY round, candidate_id, label ORDER BY review IS NOT DISTINCT FROM 'reject', label_id) = 1) AS made
         LEFT JOIN {tables.prompts} AS prompt ON prompt.prompt_id = made.prompt_id AND prompt.round = made.round
         LEFT JOIN {tables.candidates} AS candidate ON candidate.candidate_id = made.candidate_id
-        LEFT JOIN {tables.trained} AS trained ON trained.round = made.round
+        LEFT JOIN {tables.trained} AS trained ON trained.round = made.trained_round
         LEFT JOIN {tables.trained_rounds("pair")} AS again ON again.example_id = made.label_id"""
 
 
 def _best(tables: _Tables) -> str:
-    """The best answer that a round made of a prompt: chosen, desirable, or first of a ranking."""
+    """The best answer that a round made of a prompt: chosen, desirable, or first of a ranking.
+
+    One that a person found worse than another, or whose pair was rejected, comes after all others of its prompt.
+    """
     columns = "prompt_id, round, builder, weight"
     best = f"""
-        SELECT pair_id AS example_id, chosen_id AS candidate_id, chosen_score AS score, judge, {columns}
-        FROM {tables.pairs()}
+        SELECT pair_id AS example_id, chosen_id AS candidate_id, chosen_score AS score, judge, {columns},
+            trained_round, review, reviewer, review_note
+        FROM {tables.pairs()}"""
+    if not tables.only_reviewed:
+        best += f"""
         UNION ALL BY NAME
-        SELECT label_id AS example_id, candidate_id, score, NULL::VARCHAR AS judge, {columns}
+        SELECT label_id AS example_id, candidate_id, score, NULL::VARCHAR AS judge, {columns}, round AS trained_round
         FROM {tables.rows("unary_labels")} WHERE label
         UNION ALL BY NAME
-        SELECT ranking_id AS example_id, candidate_ids[1] AS candidate_id, scores[1] AS score, judge, {columns}
+        SELECT ranking_id AS example_id, candidate_ids[1] AS candidate_id, scores[1] AS score, judge, {columns}, round AS trained_round
         FROM {tables.rows("rankings")}"""
+    found_worse = f"SELECT rejected_id FROM {tables.pairs()} WHERE review IN ('accept', 'flip')"
+    ranked = f"SELECT *, candidate_id IN ({found_worse}) AS is_worse FROM ({best})"
     return f"""
         SELECT prompt.text AS prompt, NULL::VARCHAR AS conversation, candidate.text AS completion,
             made.example_id, made.prompt_id, 'chosen' AS source, made.round, made.judge, made.builder, made.score, made.weight,
-            candidate.weights_hash, candidate.finish_reason = 'length' AS truncated, trained.checkpoint_id, {_PROMPT}
-        FROM (SELECT * FROM ({best}) QUALIFY row_number() OVER (
-            PARTITION BY round, prompt_id ORDER BY score DESC, candidate_id, example_id) = 1) AS made
+            candidate.weights_hash, candidate.finish_reason = 'length' AS truncated, trained.checkpoint_id, {_REVIEW}, {_PROMPT}
+        FROM (SELECT * FROM ({ranked}) QUALIFY row_number() OVER (PARTITION BY round, prompt_id
+            ORDER BY review IS NOT DISTINCT FROM 'reject', is_worse, score DESC, candidate_id, example_id) = 1) AS made
         LEFT JOIN {tables.prompts} AS prompt ON prompt.prompt_id = made.prompt_id AND prompt.round = made.round
         LEFT JOIN {tables.candidates} AS candidate ON candidate.candidate_id = made.candidate_id
-        LEFT JOIN {tables.trained} AS trained ON trained.round = made.round"""
+        LEFT JOIN {tables.trained} AS trained ON trained.round = made.trained_round"""
 
 
 def _demonstrations(tables: _Tables) -> str:
@@ -230,7 +269,7 @@ def _demonstrations(tables: _Tables) -> str:
         SELECT prompt.text AS prompt, NULL::VARCHAR AS conversation, prompt.answer AS completion,
             prompt.prompt_id AS example_id, prompt.prompt_id, 'demonstrations' AS source, prompt.round,
             NULL::VARCHAR AS judge, NULL::VARCHAR AS builder, NULL::DOUBLE AS score, 1.0::DOUBLE AS weight,
-            '' AS weights_hash, false AS truncated, NULL::VARCHAR AS checkpoint_id, {_PROMPT}
+            '' AS weights_hash, false AS truncated, NULL::VARCHAR AS checkpoint_id, {_UNREVIEWED}, {_PROMPT}
         FROM {tables.rows("prompts")} AS prompt
         WHERE prompt.split = 'train' AND prompt.answer IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY prompt.prompt_id ORDER BY prompt.round) = 1"""
@@ -242,7 +281,7 @@ def _lessons(tables: _Tables) -> str:
         SELECT prompt.text AS prompt, made.messages AS conversation, made.answer_prefix || made.answer AS completion,
             made.lesson_id AS example_id, coalesce(candidate.prompt_id, made.subject_id) AS prompt_id, 'lessons' AS source,
             made.round, made.judge, made.source AS builder, NULL::DOUBLE AS score, made.weight,
-            '' AS weights_hash, NOT made.ends AS truncated, trained.checkpoint_id, {_PROMPT}
+            '' AS weights_hash, NOT made.ends AS truncated, trained.checkpoint_id, {_UNREVIEWED}, {_PROMPT}
         FROM {tables.rows("lessons")} AS made
         LEFT JOIN {tables.candidates} AS candidate ON candidate.candidate_id = made.subject_id
         LEFT JOIN {tables.prompts} AS prompt

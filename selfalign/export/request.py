@@ -13,6 +13,8 @@ from selfalign.errors import BadInput
 from selfalign.export.columns import Kind, Style
 
 Format = Literal["parquet", "jsonl", "hf"]
+#: honour: flipped pairs exchanged, rejected ones left out; ignore: as the judge made them; only: no others than reviewed ones.
+Reviews = Literal["honour", "ignore", "only"]
 
 #: Kind -> what its rows may be made of; the first one by default, of sft all.
 SOURCES: Mapping[Kind, tuple[str, ...]] = {
@@ -21,6 +23,8 @@ SOURCES: Mapping[Kind, tuple[str, ...]] = {
     "sft": ("chosen", "demonstrations", "lessons"),
     "judgements": ("votes",),
 }
+#: Kind -> the source that is made of pairs of answers, which people review.
+REVIEWED: Mapping[str, str] = {"pairs": "answers", "unary": "pairs", "sft": "chosen"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Request:
 
     ``rounds`` None: all. ``test_share`` of the prompts goes into a split ``test``. ``benchmarks`` are files whose
     items must not be in the data; ``benchmark_column`` names their texts' column. ``licence`` and ``prompt_licence`` are what the user says of the data and its prompts.
+    ``reviews``: what is done about what people said of pairs; ``review_notes``: with their names and notes as columns.
     """
 
     kind: Kind
@@ -40,6 +45,8 @@ class Request:
     branch: str | None = None
     bare: bool = False
     only_complete: bool = False
+    reviews: Reviews = "honour"
+    review_notes: bool = False
     test_share: float = 0.0
     benchmarks: tuple[Path, ...] = ()
     benchmark_column: str | None = None
@@ -61,7 +68,7 @@ def checked(request: Request) -> Request:
     """
     for name, value, known in (
         ("WHAT", request.kind, get_args(Kind)), ("--format", request.format, get_args(Format)),
-        ("--style", request.style, get_args(Style)),
+        ("--style", request.style, get_args(Style)), ("--reviews", request.reviews, get_args(Reviews)),
     ):  # fmt: skip
         if value not in known:
             raise BadInput(f"{name} {value}: unknown; known: {', '.join(known)}")
@@ -80,8 +87,22 @@ def checked(request: Request) -> Request:
         )
     if request.one_file and request.test_share:
         raise BadInput(f"--output {request.output}: two splits are two files; name a folder, or leave --split out")
+    _check_reviews(request)
     default = known_sources if request.kind == "sft" else known_sources[:1]
+    if request.reviews == "only":
+        default = (REVIEWED[request.kind],)
     return Request(**{**vars(request), "sources": request.sources or default})
+
+
+def _check_reviews(request: Request) -> None:
+    reviewed = REVIEWED.get(request.kind)
+    if request.reviews == "only" and (reviewed is None or set(request.sources) - {reviewed}):
+        what = request.kind if reviewed is None else f"--source {(set(request.sources) - {reviewed}).pop()}"
+        instead = "export pairs" if reviewed is None else f"of {request.kind} name --source {reviewed}"
+        raise BadInput(f"--reviews only: people review pairs of answers, and {what} has none; {instead}")
+    if request.review_notes and (request.bare or reviewed is None or request.reviews == "ignore"):
+        against = "--bare" if request.bare else request.kind if reviewed is None else "--reviews ignore"
+        raise BadInput(f"--review-notes adds columns of reviews, and {against} has none; leave one of them out")
 
 
 def parse_rounds(text: str) -> tuple[int, ...] | None:

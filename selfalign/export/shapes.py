@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from selfalign.export.columns import MESSAGES, PROVENANCE, TEXTS, VALUES, Kind, Style
+from selfalign.export.columns import MESSAGES, TEXTS, VALUES, Kind, Style
 
 Turns = Sequence[Mapping[str, str]]
 
 
-def shaped(batch: pa.RecordBatch, kind: Kind, style: Style, system_prompt: str | None, *, bare: bool) -> pa.RecordBatch:
-    """A batch of the query as a batch of the export: TRL's columns first, then provenance unless ``bare``."""
-    names = [*VALUES[kind], *([] if bare else PROVENANCE[kind])]
+def shaped(
+    batch: pa.RecordBatch, kind: Kind, style: Style, system_prompt: str | None, provenance: Iterable[str]
+) -> pa.RecordBatch:
+    """A batch of the query as a batch of the export: TRL's columns first, then those of ``provenance``."""
+    names = [*VALUES[kind], *provenance]
     shown = zip(batch["prompt"].to_pylist(), batch["conversation"].to_pylist(), strict=True)
     prompts = [turns(instruction, conversation, system_prompt) for instruction, conversation in shown]
     answers = {name: batch[name].to_pylist() for name in TEXTS[kind] if name != "prompt"}

@@ -14,7 +14,7 @@ _DIFFERENCES = frozenset({"delta_vs_m0", "delta_vs_previous"})
 _RATES = frozenset(
     {
         "pass_rate_strict", "delta_vs_m0", "win_rate_vs_previous", "win_rate_vs_m0", "judge_accuracy", "ok_rate", "share",
-        "share_at_mode",
+        "share_at_mode", "agreement",
     }
 )  # fmt: skip
 _MINUTE, _HOUR = 60, 3600

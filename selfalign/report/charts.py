@@ -102,6 +102,26 @@ def histogram(value: str, colours: Sequence[str]) -> dict[str, Any]:
     return _spec(alt.layer(base.mark_line(strokeWidth=2), points), _HEIGHT)
 
 
+def heatmap(value: str, down: Sequence[str], across: Sequence[str], *, written: bool) -> dict[str, Any]:
+    """Shares as colours, 0.5 in the middle. Rows: down, across, value, low, high, n.
+
+    ``written``: whether the value stands in its cell as well.
+    """
+    base = alt.Chart().encode(
+        y=alt.Y("down:N", title=None, sort=list(down), axis=alt.Axis(labelLimit=170)),
+        x=alt.X("across:N", title=None, sort=list(across), axis=alt.Axis(labelAngle=0)),
+        tooltip=_tooltip(["down", "across", "value", "low", "high", "n"]),
+    )
+    shades = alt.Scale(scheme="redblue", domain=[0, 1])
+    cells = base.mark_rect().encode(
+        color=alt.Color("value:Q", scale=shades, legend=alt.Legend(title=value, orient="top", gradientLength=160))
+    )
+    # The ends of the scale are dark, its middle is light, whatever the page is.
+    ink = alt.when("datum.value < 0.2 || datum.value > 0.8").then(alt.value("white")).otherwise(alt.value("black"))
+    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("value:Q", format=".2f"), color=ink)
+    return _spec(alt.layer(cells, *([numbers] if written else [])), max(80, _BAR * len(down)))
+
+
 def _colour(colours: Sequence[str], *, ordinal: bool = False) -> Any:
     kind = "colour:O" if ordinal else "colour:N"
     return alt.Color(kind, sort=None, scale=_scale(colours), legend=_legend(colours))

@@ -107,6 +107,19 @@ CURVES = (
         absent="not measured; evaluate.drift turns it on",
     ),
     Curve(
+        "resample_acceptance", "What the resampler accepts",
+        "Mean probability with which a scored candidate of a prompt is accepted: near 0 few different answers go on, at 1 "
+        "nothing is chosen.",
+        "probability", {"resample_acceptance_rate": "acceptance rate"}, "yields", split="train", domain=(0, 1),
+        absent="not measured; the config has no resampler, or none has worked yet",
+    ),
+    Curve(
+        "resample_size", "How many candidates that is worth",
+        "Effective sample size: so many equally likely candidates have the probabilities of a prompt, (sum p)² / sum p².",
+        "candidates a prompt", {"resample_effective_size": "effective size"}, "yields", split="train",
+        absent="not measured; the config has no resampler, or none has worked yet",
+    ),
+    Curve(
         "displacement", "Displacement",
         "Mean log-probability of the trained answers minus the reference's. Below 0 for the better side: it became less "
         "likely.",

@@ -1,4 +1,5 @@
-"""A few things that each round trained on, to read: pairs, labels, or the ends of rankings."""
+"""A few texts of each round to read: what it trained on (pairs, labels, or the ends of rankings), and held-out answers that
+got better or worse."""
 
 from __future__ import annotations
 
@@ -56,6 +57,41 @@ FROM ranking_text
 WHERE ranking_id IN (SELECT ranking_id FROM drawn) AND place IN (1, places)
 ORDER BY round DESC, ranking_id, place
 """
+#: As many of either kind where there are; ids of prompts are hashes, too.
+_CHANGES = """
+WITH recent AS (
+    SELECT * FROM held_out_changes
+    WHERE round IN (SELECT DISTINCT round FROM held_out_changes ORDER BY round DESC LIMIT $rounds)
+),
+-- The first of either kind, then the second ...: half of what is shown is better, and half worse.
+numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY round, change ORDER BY prompt_id, sample_idx) AS place FROM recent
+)
+SELECT * FROM numbered
+QUALIFY row_number() OVER (PARTITION BY round ORDER BY place, change) <= $each
+ORDER BY round DESC, change, place
+"""
+
+
+def read_changes(store: Snapshot, each: int) -> list[Example]:
+    """At most ``each`` held-out answers of each of the last rounds that pass where the one before did not, or the reverse."""
+    if not each or not store.columns("held_out_changes"):
+        return []
+    return [_change(row) for row in store.rows(_CHANGES, {"rounds": _ROUNDS, "each": each})]
+
+
+def _change(row: dict[str, Any]) -> Example:
+    before, now = f"M{row['round'] - 1}", f"M{row['round']}"
+    sides = {
+        "gained": (Side(f"{now}, passes", row["answer_now"], None, None), _failing(before, row["answer_before"], row["failed_before"])),
+        "lost": (Side(f"{before}, passes", row["answer_before"], None, None), _failing(now, row["answer_now"], row["failed_now"])),
+    }  # fmt: skip
+    kind = "now passes" if row["change"] == "gained" else "no longer passes"
+    return Example(row["round"], kind, row["prompt"] or "", *sides[row["change"]], None, "", "", row["prompt_id"])
+
+
+def _failing(model: str, answer: str, failed: list[str] | None) -> Side:
+    return Side(f"{model}, fails {', '.join(failed or ())}", answer, None, None)
 
 
 def read_examples(store: Snapshot, each: int) -> list[Example]:

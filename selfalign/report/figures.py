@@ -81,6 +81,54 @@ class JudgeFigure:
 
 
 @dataclass(frozen=True)
+class KindFigure:
+    """How often a judge that has M_round's weights is right on gold items of one kind."""
+
+    view: ClassVar[str] = "judge_by_kind"
+    order: ClassVar[str] = "branch NULLS FIRST, whole DESC, judge, split, kind, round"
+    branch: str | None
+    round: int
+    judge: str
+    whole: bool
+    kind: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    split: str
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Held-out answers of M_round that pass where M_round-1's did not (gained), or the other way round (lost)."""
+
+    view: ClassVar[str] = "held_out_flips"
+    order: ClassVar[str] = "round"
+    round: int
+    answers: int
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What people say of the pairs that a round made, the inbox included; of each pair the last word that holds.
+
+    ``agreement``: accepted of those that were accepted or flipped. ``changed`` counts the flips and rejections that
+    trainings honoured, by their round.
+    """
+
+    round: int
+    accepted: int
+    flipped: int
+    rejected: int
+    agreement: float | None
+    agreement_low: float | None
+    agreement_high: float | None
+    changed: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class Health:
     """Votes of a judge in a round by what became of them."""
 
@@ -262,7 +310,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Example:
-    """Something a round trained on, to read: the better answer and the worse one. A label may lack one of them."""
+    """Two answers to read, the better and the worse one: what a round trained on, or a held-out answer that changed.
+
+    A label may lack one of them. ``decided_by`` and ``builder`` are empty where there is none.
+    """
 
     round: int
     kind: str
@@ -308,6 +359,9 @@ class RunFigures:
     rounds: Sequence[Summary] = ()
     measured: Sequence[Measured] = ()
     judge_figures: Sequence[JudgeFigure] = ()
+    judge_by_kind: Sequence[KindFigure] = ()
+    flips: Sequence[Flips] = ()
+    reviewed: Sequence[Reviewed] = ()
     health: Sequence[Health] = ()
     agreement: Sequence[Agreement] = ()
     scores: Sequence[ScoreBin] = ()
@@ -320,4 +374,5 @@ class RunFigures:
     training: Sequence[Training] = ()
     branches: Sequence[Branch] = ()
     examples: Sequence[Example] = ()
+    changes: Sequence[Example] = ()
     gaps: Sequence[str] = ()

@@ -71,6 +71,7 @@ def render(runs: Sequence[RunFigures]) -> str:
         sections=parts,
         headlines={run.label: headline(run) for run in runs},
         examples={run.label: [_shown(example) for example in run.examples] for run in runs},
+        changes={run.label: [_shown(example) for example in run.changes] for run in runs},
         configs={run.label: _yaml(run.about.config) if run.about else "" for run in runs},
         environments={run.label: _yaml(run.about.environment) if run.about else "" for run in runs},
         differences=differences(runs),

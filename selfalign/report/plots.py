@@ -62,20 +62,23 @@ def sections(runs: Sequence[RunFigures]) -> list[Section]:
                 tables=[_round_table(runs)]),
         Section("quality", "How good are the answers?",
                 "Answers to held-out prompts, which no round trains on. Bars are 95 % intervals.",
-                plots=[_curve(runs, curve) for curve in CURVES if curve.section == "quality"]),
+                plots=[*(_curve(runs, curve) for curve in CURVES if curve.section == "quality"),
+                       *(_flip_plot(run, runs) for run in runs)]),
         Section("texts", "What became of the texts?",
                 "Answers that grow, or grow alike, often say that a judge is being pleased rather than served.",
                 plots=[_length_plot(runs), *(_curve(runs, curve) for curve in CURVES if curve.section == "texts"),
                        _diversity_plot(runs)]),
         Section("judges", "Can the judge be trusted?",
                 "Everything that a round learns comes from its judge.",
-                plots=[*(_judge_curve(runs, curve) for curve in JUDGE_CURVES), _agreement_plot(runs),
+                plots=[*(_judge_curve(runs, curve) for curve in JUDGE_CURVES), *(_kind_plot(run, runs) for run in runs),
+                       _agreement_plot(runs),
                        *(_curve(runs, curve) for curve in CURVES if curve.section == "judges"), *_health_plots(runs),
                        *_score_plots(runs)],
-                tables=[_health_table(runs)]),
+                tables=[_health_table(runs), _review_table(runs)]),
         Section("yields", "From prompts to training examples",
                 f"Prompts that got so far, and why others did not. Bars show the last {RECENT} rounds.",
-                plots=[plot for run in runs for plot in (_funnel_plot(run, runs), _fate_plot(run, runs))]),
+                plots=[*(plot for run in runs for plot in (_funnel_plot(run, runs), _fate_plot(run, runs))),
+                       *(_curve(runs, curve) for curve in CURVES if curve.section == "yields")]),
         Section("training", "Training",
                 "What the training did to the answers it was given, against the reference.",
                 plots=[_curve(runs, curve) for curve in CURVES if curve.section == "training"],
@@ -155,6 +158,33 @@ def _drawn(curve: Curve, runs: Sequence[RunFigures], rows: Sequence[Row], series
     return Plot(curve.name, curve.title, curve.about, _CURVE_COLUMNS, rows, spec)
 
 
+# -- quality -------------------------------------------------------------------------------------------
+
+_FLIPS = {"gained": "now passes", "lost": "no longer passes"}
+
+
+def _flip_plot(run: RunFigures, runs: Sequence[RunFigures]) -> Plot:
+    recent = _recent(run, [found.round for found in run.flips])
+    rows = [
+        {
+            "run": run.label, "round": found.round, "change": change, "n": getattr(found, change), "answers": found.answers,
+            "group": f"M{found.round}", "colour": words, "value": getattr(found, change),
+            "note": f"of {found.answers} answers compared with M{found.round - 1}'s",
+        }
+        for found in run.flips
+        if found.round in recent
+        for change, words in _FLIPS.items()
+    ]  # fmt: skip
+    name, title = _name("held_out_flips", run, runs), _of(run, runs, "Held-out answers that changed")
+    about = "A pass rate that stands still may hide many that got better and as many that got worse; some are below, to read."
+    columns = ("run", "round", "change", "n", "answers")
+    if not rows:
+        absent = "no two models were held against the same held-out prompts with constraints yet"
+        return Plot(name, title, about, columns, absent=absent)
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    return Plot(name, title, about, columns, rows, charts.grouped_bars("answers", groups, list(_FLIPS.values())))
+
+
 # -- texts ---------------------------------------------------------------------------------------------
 
 _KINDS = {
@@ -203,6 +233,32 @@ def _diversity_plot(runs: Sequence[RunFigures]) -> Plot:
 
 
 # -- judges --------------------------------------------------------------------------------------------
+
+
+#: Models whose figures are written into the cells of a heatmap; more would not fit.
+_WRITTEN = 10
+
+
+def _kind_plot(run: RunFigures, runs: Sequence[RunFigures]) -> Plot:
+    """Of the run's own judge, as it stands, on the gold items that its figures are of."""
+    own = [found for found in run.judge_by_kind if found.whole and found.branch is None and found.value is not None]
+    # Measured by hand on another split as well, say; test comes after calibrate.
+    split = max((found.split for found in own), default="")
+    rows = [
+        {**asdict(found), "run": run.label, "down": _words(found.kind), "across": f"M{found.round}"}
+        for found in own
+        if found.split == split
+    ]
+    name, title = _name("judge_by_kind", run, runs), _of(run, runs, "On which gold items is the run's judge right?")
+    about = "By what makes the worse answer worse; a tie counts half, 0.5 is chance."
+    columns = ("run", "round", "judge", "kind", "value", "low", "high", "n", "split")
+    if not rows:
+        absent = "not measured: no stage calibrate (its default is to measure judges that are models)"
+        return Plot(name, title, about, columns, absent=absent)
+    models = [f"M{round}" for round in sorted({row["round"] for row in rows})]
+    kinds = sorted({row["down"] for row in rows})
+    spec = charts.heatmap("share right", kinds, models, written=len(models) <= _WRITTEN)
+    return Plot(name, title, about, columns, rows, spec)
 
 
 def _agreement_plot(runs: Sequence[RunFigures]) -> Plot:
@@ -289,6 +345,28 @@ def _health_table(runs: Sequence[RunFigures]) -> Table:
     }  # fmt: skip
     rows = [{"run": run.label, **asdict(found)} for run in runs for found in run.health]
     return Table("judge_health", "Votes on training answers", "", columns, rows, "no answer was judged yet")
+
+
+def _review_table(runs: Sequence[RunFigures]) -> Table:
+    columns = {
+        **_run_column(runs), "round": "pairs of round", "accepted": "accepted", "flipped": "flipped", "rejected": "rejected",
+        "agreement": "agree with the judge", "changed": "honoured by the training of",
+    }  # fmt: skip
+    rows = [
+        {
+            "run": run.label, **asdict(found),
+            "changed": ", ".join(f"M{round} ({n})" for round, n in found.changed.items()) or None,
+        }
+        for run in runs
+        for found in run.reviewed
+    ]  # fmt: skip
+    about = (
+        "The last word on each pair, also of reviews that no round has taken yet. Agree: accepted of those accepted or "
+        "flipped, which is a share of what people chose to read. Honoured: trainings that flipped or left out a pair of "
+        "the round, and how many."
+    )
+    absent = "nobody has reviewed a pair of this run; 'selfalign browse' is where people do"
+    return Table("reviews", "What people said of the judge's pairs", about, columns, rows, absent)
 
 
 # -- yields --------------------------------------------------------------------------------------------

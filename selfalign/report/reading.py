@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from selfalign.report.examples import read_examples
+from selfalign.report.examples import read_changes, read_examples
 from selfalign.report.figures import (
     About,
     Agreement,
@@ -18,8 +18,10 @@ from selfalign.report.figures import (
     Decision,
     Diversity,
     Fate,
+    Flips,
     Health,
     JudgeFigure,
+    KindFigure,
     Length,
     Measured,
     RunFigures,
@@ -29,6 +31,7 @@ from selfalign.report.figures import (
     Summary,
     Training,
 )
+from selfalign.report.reviewed import read_reviewed
 from selfalign.store.snapshot import Snapshot, select, snapshot
 from selfalign.workspace import Workspace
 
@@ -37,7 +40,8 @@ R = TypeVar("R")
 #: What it says of the process that made the run, besides what the config says.
 _LEFT_OUT = ("config", "cwd")
 _PARTS: Mapping[str, type[Any]] = {
-    "rounds": Summary, "measured": Measured, "judge_figures": JudgeFigure, "health": Health, "agreement": Agreement,
+    "rounds": Summary, "measured": Measured, "judge_figures": JudgeFigure,
+    "judge_by_kind": KindFigure, "flips": Flips, "health": Health, "agreement": Agreement,
     "scores": ScoreBin, "lengths": Length, "diversity": Diversity, "funnel": Step, "fates": Fate,
     "decisions": Decision, "costs": Cost, "training": Training, "branches": Branch,
 }  # fmt: skip
@@ -47,11 +51,11 @@ def read_runs(workspaces: Sequence[Workspace], examples: int) -> list[RunFigures
     """The figures of every run, each under a name of its own.
 
     Args:
-        examples: pairs (or labels, or rankings) to read, a round.
+        examples: pairs (or labels, or rankings) to read, a round; also of held-out answers that changed.
 
     Raises:
         StoreError: a store cannot be opened.
-        BadInput: reading took so long that it would hold up a run that is at work.
+        BadInput: reading took so long that it would hold up a run that is at work, or a file of reviews cannot be read.
     """
     found = [_read_run(workspace, examples) for workspace in workspaces]
     named = [figures.label for figures in found]
@@ -74,6 +78,8 @@ def _read_run(workspace: Workspace, examples: int) -> RunFigures:
             about=about,
             standing=_standing(store, at_work, _rounds(about)),
             examples=read_examples(store, examples),
+            changes=read_changes(store, examples),
+            reviewed=read_reviewed(store, workspace.reviews),
             gaps=gaps,
             **parts,
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from selfalign.identity import canonical, content_id
-from selfalign.reviews import latest, read
+from selfalign.reviews import latest, read, standing
 from selfalign.stages import replay
 from selfalign.stages.context import RunContext
 from selfalign.stages.set_aside import go_back
@@ -111,7 +111,7 @@ def certain(strength: Event, changed: Decisions) -> Event:
 
 def now(context: RunContext) -> Decisions:
     """What reviews say at this moment, the inbox included; for what trains beside the rounds. Writes nothing."""
-    said = latest([*context.store.rows(Review), *read(context.workspace.reviews).reviews])
+    said = standing(context.store, context.workspace.reviews)
     return {pair_id: review.decision for pair_id, review in said.items() if review.decision in ("flip", "reject")}
 
 

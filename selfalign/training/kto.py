@@ -58,6 +58,7 @@ class KTOTrainer:
     weights as written (a = policy - reference, summed over tokens, in nats; "parent" is the checkpoint this round
     started from):
 
+    - ``measured``, ``desirable_measured``, ``undesirable_measured``: how many these are
     - ``desirable_displacement``, ``undesirable_displacement``: mean a of wanted and of unwanted answers;
       ``..._per_token`` divides each by its answer's length
     - ``desirable_logp_change``, ``undesirable_logp_change``: the same against the parent

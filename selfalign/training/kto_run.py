@@ -128,9 +128,10 @@ class _Kto:
         moved = [p[0] - r[0] for p, r in zip(policy, reference, strict=True)]
         changed = [p[0] - q[0] for p, q in zip(policy, parent, strict=True)]
         kl = kl_estimate(*(_column(values, 1) for values in (policy, reference)))
-        found = {"kl_estimate": float(kl)}
+        found = {"measured": float(len(rows)), "kl_estimate": float(kl)}
         for name, wanted in (("desirable", True), ("undesirable", False)):
             here = [i for i, row in enumerate(rows) if row.label == wanted]
+            found[f"{name}_measured"] = float(len(here))
             found[f"{name}_displacement"] = _mean([moved[i] for i in here])
             found[f"{name}_displacement_per_token"] = _mean([moved[i] / len(rows[i].completion_ids) for i in here])
             found[f"{name}_logp_change"] = _mean([changed[i] for i in here])

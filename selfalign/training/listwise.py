@@ -51,6 +51,7 @@ class ListwiseTrainer:
     ``TrainingResult.metrics``, over the first 64 rankings in order of id, with the weights as written ("parent" is the
     checkpoint this round started from):
 
+    - ``measured``: how many rankings these are
     - ``rank_accuracy``: share of the candidate pairs with different scores of which the better one has the higher
       log-probability a token; ``rank_accuracy_parent`` before training
     - ``best_logp_change``, ``rest_logp_change``: mean change of the log-probability of the best candidate and of the

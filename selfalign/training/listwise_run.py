@@ -96,6 +96,7 @@ class _Listwise:
         changes = [[p - q for p, q in zip(*values, strict=True)] for values in zip(policy, parent, strict=True)]
         tokens = sum(len(row.completions[i]) for row, i in zip(rows, best, strict=True))
         return {
+            "measured": float(len(rows)),
             "rank_accuracy": rank_accuracy(rows, policy),
             "rank_accuracy_parent": rank_accuracy(rows, parent),
             "best_logp_change": _mean([change[i] for change, i in zip(changes, best, strict=True)]),

@@ -79,6 +79,7 @@ class PairTrainer:
     (a = policy - reference of the chosen answer, b of the rejected one, summed over tokens, in nats;
     "parent" is the checkpoint this round started from, and takes the reference's place where the loss needs none):
 
+    - ``measured``: how many pairs these are
     - ``chosen_displacement``, ``rejected_displacement``: mean a, mean b; ``..._per_token`` divides
       each by its answer's length. Both falling while the margin grows is likelihood displacement.
     - ``chosen_logp_change``, ``rejected_logp_change``: the same against the parent

@@ -197,6 +197,7 @@ def pair_figures(
     changed = [p - q for p, q in zip(policy, parent, strict=True)]
     a, b = moved[:n], moved[n:]
     return {
+        "measured": float(n),
         "chosen_displacement": _mean(a),
         "rejected_displacement": _mean(b),
         "chosen_displacement_per_token": _mean([x / len(p.chosen_ids) for x, p in zip(a, pairs, strict=True)]),

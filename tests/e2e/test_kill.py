@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 import pytest
 
 from selfalign.failpoints import NAMES, VARIABLE
+from selfalign.reviews import append, make_review
+from selfalign.types import ReviewDecision
 from tests.e2e.project import Project
 from tests.e2e.torture import batches_begun, differences
 
@@ -39,6 +44,37 @@ def test_a_kill_at_every_named_moment_leaves_no_trace(finished: Project, project
     assert done.returncode == 0, done.stderr
     assert differences(finished, project) == []
     assert batches_begun(project) - batches_begun(finished) <= len(MOMENTS)
+
+
+def test_a_round_that_honours_reviews_is_the_same_after_kills(project: Project, tmp_path: Path) -> None:
+    settings = {"policy": {"data": "all"}, "pair": {"id": "max_min"}}
+    project.write(rounds=1, **settings)
+    done = project.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    flipped, rejected, *_ = (row["pair_id"] for row in project.sql("select pair_id from pairs order by pair_id"))
+    wanted: dict[str, ReviewDecision] = {flipped: "flip", rejected: "reject"}
+    for pair_id, decision in wanted.items():
+        append(project.workspace / "reviews.jsonl", make_review(pair_id, 1, decision, "", "me", datetime.now(UTC)))
+    shutil.copytree(project.folder, tmp_path / "killed")
+    killed = Project(tmp_path / "killed", project.model, project.api)
+    for one in (project, killed):
+        one.write(rounds=2, **settings)
+    done = project.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+
+    # Round 2 begins with prompts, generate and judge.
+    for moment, stage in (("stage_started:4", "pair"), ("weights_written", "train")):
+        killed.extra[VARIABLE] = moment
+        assert killed.selfalign("run", "run.yaml").returncode != 0, f"{moment} was not reached"
+        assert killed.sql("select round, stage from stages order by started_at desc limit 1") == [
+            {"round": 2, "stage": stage}
+        ]
+    killed.extra.clear()
+    done = killed.selfalign("run", "run.yaml")
+    assert done.returncode == 0, done.stderr
+    assert differences(project, killed) == []
+    honoured = killed.sql("select pair_id, decision from overrides where round = 2 and from_round = 1")
+    assert {row["pair_id"]: row["decision"] for row in honoured} == wanted
 
 
 def wait_for_work(project: Project, process: subprocess.Popen[bytes], started: float) -> None:

@@ -117,7 +117,7 @@ def test_the_run_is_whole(run: Workspace) -> None:
 def test_they_are_exported_with_where_they_come_from(run: Workspace, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    export(Store(run.store_path), checked(Request("pairs", tmp_path / "p.parquet", rounds=(0,))))
+    export(run, checked(Request("pairs", tmp_path / "p.parquet", rounds=(0,))))
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert len(rows) == len(GOOD)
     assert {(row["chosen_weights_hash"], tuple(row["trained_rounds"]), row["judge"]) for row in rows} == {

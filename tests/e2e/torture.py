@@ -23,7 +23,9 @@ from selfalign.identity import hash_weights
 from tests.e2e.project import Project, prefect_server
 from tests.tiny_model import make_tiny_model
 
-TABLES = ("prompts", "candidates", "judgements", "selections", "pairs", "replays", "evaluations")
+TABLES = (
+    "prompts", "candidates", "judgements", "selections", "pairs", "reviews", "overrides", "replays", "evaluations"
+)  # fmt: skip
 #: When, and where: neither is what.
 _WHAT = "exclude (created_at, path)"
 

@@ -23,8 +23,9 @@ RANKINGS = {"rank_accuracy": 0.8, "best_logp_change": 1.5, "rest_logp_change": -
 JUDGEMENTS = {f"judgement_{name}": value for name, value in F.items() if not name.endswith("_loss")}
 
 
-def measure(training: Mapping[str, float]) -> dict[str, Evaluation]:
-    return {row.metric: row for row in Displacement(Displacement.Config()).evaluate(make_input(1, training=training))}
+def measure(training: Mapping[str, float], n_trained: int = 0) -> dict[str, Evaluation]:
+    data = replace(make_input(1, training=training), n_trained=n_trained)
+    return {row.metric: row for row in Displacement(Displacement.Config()).evaluate(data)}
 
 
 def test_figures_become_rows_of_the_training_split() -> None:
@@ -79,10 +80,26 @@ def test_what_is_not_a_number_is_none() -> None:
     assert rows["displacement_alarm"].value is None
 
 
-def test_n_is_what_was_trained_on_and_shares_have_an_interval() -> None:
-    data = replace(make_input(1, training={**F, "ranking_accuracy": 0.75}), n_trained=40)
-    rows = {row.metric: row for row in Displacement(Displacement.Config()).evaluate(data)}
-    assert {row.n for row in rows.values()} == {40}
-    share = wilson(30, 40)
-    assert (rows["ranking_accuracy"].low, rows["ranking_accuracy"].high) == (share.low, share.high)
+def test_shares_have_the_interval_of_what_was_measured_not_of_what_was_trained_on() -> None:
+    training = {**F, **JUDGEMENTS, "ranking_accuracy": 0.75, "measured": 40.0, "judgement_measured": 3.0}
+    rows = measure(training, n_trained=1000)
+    of = {name: row.n for name, row in rows.items()}
+    assert {n for name, n in of.items() if name.startswith("judgement_")} == {3}
+    assert of.pop("train_loss") == of.pop("guard_loss") == 1000
+    assert {n for name, n in of.items() if not name.startswith("judgement_")} == {40}
+    for name, share in (("ranking_accuracy", wilson(30, 40)), ("judgement_reward_accuracy", wilson(3, 3))):
+        assert (rows[name].low, rows[name].high) == (share.low, share.high)
     assert rows["chosen_displacement"].low is None
+
+
+def test_labels_of_either_kind_are_counted_apart() -> None:
+    rows = measure({**LABELS, "measured": 40.0, "desirable_measured": 32.0, "undesirable_measured": 8.0}, n_trained=100)
+    assert {name: row.n for name, row in rows.items()} == {
+        "desirable_displacement": 32, "undesirable_displacement": 8, "reward_margin": 40, "kl_estimate": 40,
+        "displacement_alarm": 40,
+    }  # fmt: skip
+
+
+def test_a_training_that_does_not_say_how_many_it_measured_has_no_interval() -> None:
+    rows = measure({**F, "ranking_accuracy": 0.75}, n_trained=40)
+    assert {(row.n, row.low, row.high) for row in rows.values()} == {(40, None, None)}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from selfalign.export.request import SOURCES, Request, checked, parse_rounds
 from selfalign.export.run import Report, export
 from selfalign.export.writers import Shards
 from selfalign.identity import content_id
+from selfalign.reviews import append, make_review
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 from tests.export.made import ODD, PROMPTS, make_run
-from tests.store.rows import pair
+from tests.store.rows import override, pair, review
 
 
 def write(workspace: Workspace, output: Path, **asked: Any) -> Report:
-    return export(Store(workspace.store_path), checked(Request(**{"kind": "pairs", "output": output, **asked})))
+    return export(workspace, checked(Request(**{"kind": "pairs", "output": output, **asked})))
 
 
 def rows_of(output: Path, split: str = "train") -> list[dict[str, Any]]:
@@ -259,6 +261,88 @@ def test_a_branch_is_exported_as_it_was_set_aside(tmp_path: Path) -> None:
     assert write(workspace, tmp_path / "now").rows == PROMPTS
 
 
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Of round 1: pair 0 flipped, 1 rejected, 2 accepted, 3 rejected and then withdrawn; the inbox has what the store has not."""
+    workspace = make_run(tmp_path_factory.mktemp("reviewed") / "run")
+    Store(workspace.store_path).insert([
+        review("v1", pair_id="pair-1-0", decision="flip", note="the other is right"), review("v2", pair_id="pair-1-1", decision="reject"),
+        review("v3", pair_id="pair-1-3", decision="reject"), override("o1", round=1, pair_id="pair-1-1", decision="reject"),
+    ])  # fmt: skip
+    for number, decision in ((2, "accept"), (3, "withdraw")):
+        said = make_review(f"pair-1-{number}", 1, decision, "", "you", datetime.now(UTC))  # type: ignore[arg-type]
+        append(workspace.reviews, said)
+    return workspace
+
+
+def test_pairs_are_exported_as_people_said(reviewed: Workspace, tmp_path: Path) -> None:
+    report = write(reviewed, tmp_path / "out")
+    assert (report.rows, report.left_out, report.reviews) == (
+        2 * PROMPTS - 1,
+        {"rejected": 1},
+        {"accept": 1, "flip": 1},
+    )
+    rows = {row["pair_id"]: row for row in rows_of(tmp_path / "out")}
+    assert "pair-1-1" not in rows and "reviewer" not in rows["pair-1-0"]
+    flipped = {
+        name: rows["pair-1-0"][name] for name in ("chosen", "chosen_score", "rejected_score", "score_margin", "review")
+    }
+    assert flipped == {
+        "chosen": "Bad 1 0",
+        "chosen_score": 1.0,
+        "rejected_score": 4.0,
+        "score_margin": 3.0,
+        "review": "flip",
+    }
+    assert rows["pair-1-0"]["rejected"] == ODD
+    assert (rows["pair-1-2"]["review"], rows["pair-1-3"]["review"]) == ("accept", None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "accepted 1, flipped (the judge had it the other way round) 1, rejected and\nso left out 1, not reviewed 9."
+        in card
+    )
+    assert "but those that were reviewed" in card and "the other is right" not in card
+
+
+def test_reviews_can_be_ignored_or_asked_for_alone(reviewed: Workspace, tmp_path: Path) -> None:
+    assert write(reviewed, tmp_path / "all", reviews="ignore").rows == 2 * PROMPTS
+    rows = {row["pair_id"]: row for row in rows_of(tmp_path / "all")}
+    assert rows["pair-1-0"]["chosen"] == ODD and {row["review"] for row in rows.values()} == {None}
+    assert (rows["pair-1-1"]["checkpoint_id"], rows["pair-1-1"]["trained_rounds"]) == (None, []), "round 1 left it out"
+    assert "Not applied" in (tmp_path / "all" / "README.md").read_text()
+    report = write(reviewed, tmp_path / "only", reviews="only", review_notes=True)
+    assert report.left_out == {"rejected": 1}
+    assert [(row["pair_id"], row["reviewer"], row["review_note"]) for row in rows_of(tmp_path / "only")] == [
+        ("pair-1-0", "me", "the other is right"), ("pair-1-2", "you", ""),
+    ]  # fmt: skip
+
+
+def test_what_is_made_of_pairs_follows_their_reviews(reviewed: Workspace, tmp_path: Path) -> None:
+    write(reviewed, tmp_path / "sides", kind="unary", sources=("pairs",))
+    labels = {(row["label_id"], row["completion"]): row for row in rows_of(tmp_path / "sides")}
+    assert len(labels) == 4 * PROMPTS - 2
+    wanted = labels["pair-1-0", "Bad 1 0"]
+    assert (wanted["label"], wanted["score"], wanted["review"]) == (True, 1.0, "flip")
+    write(reviewed, tmp_path / "sft", kind="sft", sources=("chosen",), rounds=(1,), reviews="only")
+    assert {(row["completion"], row["review"]) for row in rows_of(tmp_path / "sft")} == {
+        ("Bad 1 0", "flip"), ("Good 1 2", "accept"),
+    }  # fmt: skip
+
+
+def test_an_answer_that_a_person_found_worse_is_the_best_of_none(reviewed: Workspace, tmp_path: Path) -> None:
+    """Labels and rankings still say that the flipped pair's old chosen answer is the best; its pair knows better."""
+    write(reviewed, tmp_path / "sft", kind="sft", sources=("chosen",), rounds=(1,))
+    best = {row["prompt_id"]: row for row in rows_of(tmp_path / "sft")}
+    assert best[content_id("p0")]["completion"] == "Bad 1 0"
+    assert best[content_id("p1")]["completion"] == "Good 1 1", "a label says so, of whom nobody rejected anything"
+    assert best[content_id("p1")]["review"] is None
+
+
+def test_where_nobody_reviewed_only_says_so(made: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nobody reviewed a pair of the run in rounds 2; 'selfalign browse RUN'"):
+        write(made, tmp_path / "out", reviews="only", rounds=(2,))
+
+
 def test_what_is_not_ours_is_not_replaced(made: Workspace, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -294,6 +378,13 @@ def test_older_stores_are_not_written_to(made: Workspace, tmp_path: Path) -> Non
         ({"format": "csv"}, "known: parquet, jsonl, hf"),
         ({"sources": ("lessons",)}, "pairs are made of answers, judgements"),
         ({"style": "messages"}, "only sft has"),
+        ({"reviews": "all"}, "known: honour, ignore, only"),
+        ({"reviews": "only", "kind": "judgements"}, "judgements has none; export pairs"),
+        (
+            {"reviews": "only", "kind": "sft", "sources": ("chosen", "lessons")},
+            "--source lessons has none; of sft name --source chosen",
+        ),
+        ({"review_notes": True, "bare": True}, "and --bare has none"),
         ({"output": Path("x.jsonl")}, "another format"),
         ({"output": Path("x.parquet"), "test_share": 0.1}, "two splits are two files"),
     ],

@@ -10,7 +10,6 @@ import pytest
 
 from selfalign.export.request import Request, checked
 from selfalign.export.run import export
-from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 
 _ONE_STEP = {
@@ -66,7 +65,7 @@ def test_one_step(
     for bare in (False, True) if style == "standard" else (False,):
         output = tmp_path / f"bare-{bare}"
         request = Request(kind=kind, output=output, format="hf", style=style, bare=bare)  # type: ignore[arg-type]
-        export(Store(made.store_path), checked(request))
+        export(made, checked(request))
         losses[bare] = trainer(str(tiny_model), load_from_disk(str(output)), tmp_path / "trained").train().training_loss
     assert all(0 < loss < 20 for loss in losses.values())
     assert len(set(losses.values())) == 1, "TRL read a column that is not its own"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from selfalign.reviews import append, make_review
 from selfalign.store.store import Store
 from selfalign.types import Evaluation, Row
 from selfalign.workspace import Workspace
-from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, pair, prompt
+from tests.store.rows import candidate, checkpoint, evaluation, event, judgement, override, pair, prompt, review
 
 #: Would run, load, or end its element, wherever it stood unescaped.
 HOSTILE = """</script><script>document.documentElement.dataset.hacked = 1</script><img src=x onerror="document.documentElement.dataset.hacked=2"> <!-- {{ 7*7 }} '"&<b>\u2028\x1b[2J"""
@@ -41,7 +43,7 @@ def make_workspace(
             ):
                 made.start_stage(t, stage, "f")
                 made.finish_stage(t, stage, "f", rows_in=rows, rows_out=rows)
-            made.insert([*_figures(t, better), *(_round(t) if t else []), _decision(t)])
+            made.insert([*_figures(t, better), *(_round(t) if t else []), *_held_out(t), _decision(t)])
             made.put_round(t, status="done")
     with made.write() as transaction:
         transaction.execute(
@@ -52,6 +54,12 @@ def make_workspace(
             "INSERT INTO archived_evaluations BY NAME SELECT 'b1' AS branch, 'train' AS of_stage, * REPLACE "
             "(value - 0.05 AS value, low - 0.05 AS low, high - 0.05 AS high) FROM evaluations WHERE round = 2"
         )
+    made.insert([
+        review("v1", pair_id="pair-1-0", decision="accept"), review("v2", pair_id="pair-1-1", decision="flip"),
+        review("v3", pair_id="pair-2-0", round=2, decision="accept"), override("o1", round=1, pair_id="pair-1-1", review_id="v2"),
+        override("o2", round=2, pair_id="pair-1-1", review_id="v2"),
+    ])  # fmt: skip
+    append(workspace.reviews, make_review("pair-2-1", 2, "reject", "", "me", datetime.now(UTC)))
     return workspace
 
 
@@ -59,12 +67,15 @@ def _figures(t: int, better: float) -> list[Evaluation]:
     found = [_figure(t, name, start + better * t) for name, start in _SHARES.items()]
     found.append(_figure(t, "mean_length_tokens", 40.0 - 3 * t, wide=3))
     for judge, split in (("weighted", "gold_test"), ("rubric_logits", "gold_test/rubric_logits-abcd1234")):
-        detail = json.dumps({"judge": judge})
+        kinds = {kind: {"value": 0.5 + better * t, "low": 0.4, "high": None, "n": 8} for kind in ("empty", "off_topic")}
+        detail = json.dumps({"judge": judge, "by_kind": kinds})
         found.append(_figure(t, "judge_pairwise_accuracy", 0.6 + better * t, split=split, detail=detail))
         found.append(_figure(t, "judge_length_bias", -0.1 + better * t, split=split, detail=detail))
     if t:
         found += [_figure(t, "pass_rate_delta_vs_m0", better * t), _figure(t, "win_rate_vs_previous", 0.55),
-                  _figure(t, "lc_win_rate_vs_previous", 0.52), _figure(t, "log_ratio_vs_m0", 1.5 * t)]  # fmt: skip
+                  _figure(t, "lc_win_rate_vs_previous", 0.52), _figure(t, "log_ratio_vs_m0", 1.5 * t),
+                  _figure(t, "resample_acceptance_rate", 0.4, split="train"),
+                  _figure(t, "resample_effective_size", 2.5, split="train")]  # fmt: skip
         for name, value in {
             "chosen_displacement": -0.5 * t,
             "rejected_displacement": -2.0 * t,
@@ -103,6 +114,25 @@ def _round(t: int) -> list[Row]:
         else:
             rows.append(event(f"no-pair-{t}", round=t, subject_id=name, message="all_tied"))
     rows.append(checkpoint(f"k{t}", round=t, weights_hash=f"w{t}", config='{"learning_rate": 0.001, "beta": 0.1}'))
+    return rows
+
+
+#: Whether M_t's answers to the held-out prompts h0, h1 ... pass: M1 gains h1, M2 loses it and h0, M3 gains h2.
+_PASSED = ("100", "110", "000", "001")
+
+
+def _held_out(t: int) -> list[Row]:
+    rows: list[Row] = []
+    for number, passed in enumerate(_PASSED[min(t, len(_PASSED) - 1)]):
+        name, mine = f"h{number}", f"h{number}-{t}"
+        if t == 0:
+            rows.append(prompt(name, round=0, split="held_out", text=f"Without commas: {HOSTILE if number else name}"))
+        detail = {"ids": ["punctuation:no_comma"], "strict": [passed == "1"]}
+        rows += [
+            candidate(mine, name, round=t, split="held_out", weights_hash=f"w{t}", text=f"M{t} says {HOSTILE}", n_tokens=20),
+            judgement(f"{mine}-v", mine, round=t, judge="verifier", judge_hash="v", weights_hash=None, score=int(passed),
+                      detail=json.dumps(detail)),
+        ]  # fmt: skip
     return rows
 
 

@@ -88,6 +88,32 @@ def test_bars_show_the_last_rounds_only(other: Workspace) -> None:
     assert len({row["round"] for row in found["pass_rate_strict"].rows}) == 6
 
 
+def test_gold_accuracy_by_kind_is_of_the_runs_judge_a_column_a_model(figures: RunFigures) -> None:
+    plot = plots([figures])["judge_by_kind"]
+    assert plot.spec is not None
+    assert {(row["down"], row["across"], row["judge"]) for row in plot.rows} == {
+        (kind, f"M{t}", "weighted") for kind in ("empty", "off topic") for t in range(4)
+    }
+    x, y = (encodings(plot.spec, channel)[0]["sort"] for channel in "xy")
+    assert (x, y) == (["M0", "M1", "M2", "M3"], ["empty", "off topic"])
+    assert {color["scale"]["domain"][-1] for color in encodings(plot.spec, "color") if "scale" in color} == {1}
+
+
+def test_flips_are_a_bar_each_way(figures: RunFigures) -> None:
+    plot = plots([figures])["held_out_flips"]
+    assert [(row["round"], row["change"], row["n"]) for row in plot.rows][:4] == [
+        (1, "gained", 1), (1, "lost", 0), (2, "gained", 0), (2, "lost", 2),
+    ]  # fmt: skip
+
+
+def test_reviews_are_a_table(figures: RunFigures) -> None:
+    (table,) = [table for part in sections([figures]) for table in part.tables if table.name == "reviews"]
+    assert [(row["round"], row["accepted"], row["changed"]) for row in table.rows] == [
+        (1, 1, "M1 (1), M2 (1)"),
+        (2, 1, None),
+    ]
+
+
 def test_a_value_that_is_no_number_is_no_point(figures: RunFigures) -> None:
     assert any(found.metric == "judge_drift" and found.value is None for found in figures.measured)
     assert plots([figures])["judge_drift"].spec is None

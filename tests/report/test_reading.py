@@ -7,19 +7,22 @@ import multiprocessing
 import shutil
 import time
 from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from selfalign.evaluation.statistics import wilson
 from selfalign.report.figures import RunFigures
 from selfalign.report.page import render
 from selfalign.report.reading import _PARTS, read_runs
+from selfalign.reviews import append, make_review
 from selfalign.store.sql import read_sql
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
 from tests.report.made import make_workspace
-from tests.store.rows import candidate, evaluation, prompt, ranking, unary_label
+from tests.store.rows import candidate, evaluation, prompt, ranking, review, unary_label
 
 
 @pytest.fixture
@@ -60,6 +63,44 @@ def test_examples_are_of_every_round_with_texts(figures: RunFigures) -> None:
     first = figures.examples[1]
     assert first.better is not None and first.worse is not None
     assert (first.better.text, first.worse.role) == ("A short answer number 2 of round 3, plain.", "rejected")
+
+
+def test_held_out_answers_that_changed_are_counted_and_shown(figures: RunFigures) -> None:
+    assert [(row.round, row.answers, row.gained, row.lost) for row in figures.flips] == [
+        (1, 3, 1, 0), (2, 3, 0, 2), (3, 3, 1, 0),
+    ]  # fmt: skip
+    assert [(e.round, e.key, e.kind) for e in figures.changes] == [
+        (3, "h2", "now passes"), (2, "h0", "no longer passes"), (2, "h1", "no longer passes"), (1, "h1", "now passes"),
+    ]  # fmt: skip
+    lost = figures.changes[1]
+    assert lost.better is not None and lost.worse is not None
+    assert (lost.better.role, lost.worse.role) == ("M1, passes", "M2, fails punctuation:no_comma")
+    assert lost.better.text.startswith("M1 says") and lost.worse.text.startswith("M2 says")
+
+
+def test_reviews_are_counted_by_the_word_that_holds_the_inbox_included(made: Workspace, figures: RunFigures) -> None:
+    one, two = figures.reviewed
+    assert (one.round, one.accepted, one.flipped, one.rejected, one.agreement, one.changed) == (
+        1,
+        1,
+        1,
+        0,
+        0.5,
+        {1: 1, 2: 1},
+    )
+    share = wilson(1, 2)
+    assert (one.agreement_low, one.agreement_high) == (share.low, share.high)
+    assert (two.accepted, two.flipped, two.rejected, two.changed) == (1, 0, 1, {})
+    assert read_sql(made.store_path, "select count(*) n from reviews").to_pylist() == [{"n": 3}], "one is in the inbox"
+
+
+def test_a_review_that_was_withdrawn_or_said_again_counts_once(workspace: Workspace) -> None:
+    store = begin(workspace, 1)
+    store.insert([review("v1", pair_id="a"), review("v2", pair_id="b", decision="reject")])
+    for pair_id, decision in (("a", "accept"), ("b", "withdraw")):
+        append(workspace.reviews, make_review(pair_id, 1, decision, "", "me", datetime.now(UTC)))  # type: ignore[arg-type]
+    (row,) = read(workspace).reviewed
+    assert (row.accepted, row.flipped, row.rejected, row.agreement) == (1, 0, 0, 1.0)
 
 
 def test_a_run_that_has_not_begun(workspace: Workspace) -> None:

@@ -23,7 +23,7 @@ from selfalign.stages.context import RunContext
 from selfalign.stages.judge import build_judge
 from selfalign.store.branches import FIGURES_OF, find_kept, move_to_branch, take_back
 from selfalign.store.store import Store
-from selfalign.types import Candidate, Evaluation, Event, Pair, Ranking, Row, Selection
+from selfalign.types import Candidate, Evaluation, Event, Pair, Ranking, Row, Selection, UnaryLabel
 from selfalign.workspace import Workspace
 from tests.store.rows import candidate, judgement, prompt
 
@@ -129,16 +129,25 @@ def test_a_pair_of_a_refused_candidate_is_damage(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_ranking_with_a_refused_candidate_is_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refused", ["by the resampler", "as its decision is gone"])
+def test_labels_and_rankings_of_a_refused_candidate_are_damage(tmp_path: Path, refused: str) -> None:
     context = opened(tmp_path, [[0.0, 1.0, 2.0, 3.0]], resample={"id": "top_k", "accept": 2})
     run(context, "resample")
     for name, places in (("of accepted ones", (2, 3)), ("with a refused one", (0, 3))):
         ids = tuple(f"p0-{place}" for place in places)
-        ranking = Ranking(name, "p0", 1, ids, tuple(map(float, places)), "verifier", "lists", 1.0)
-        context.store.insert([ranking])
+        context.store.insert([
+            Ranking(name, "p0", 1, ids, tuple(map(float, places)), "verifier", "lists", 1.0),
+            UnaryLabel(name, "p0", 1, ids[0], True, float(places[0]), "threshold", 1.0),
+        ])  # fmt: skip
+    said = "was not accepted by resampler top_k"
+    if refused == "as its decision is gone":
+        said = "was decided on by no resampler, as others of its round were"
+        with context.store.write() as transaction:
+            transaction.execute("delete from selections where candidate_id = 'p0-0'")
     damage = [f for f in rules(query_of(context)) if f.check == "not_accepted"]
-    assert [(f.table, f.row_id) for f in damage] == [("rankings", "with a refused one")]
-    assert "p0-0" in damage[0].where
+    assert {(f.table, f.row_id, f.what) for f in damage} == {
+        (table, "with a refused one", f"candidate p0-0 {said}") for table in ("rankings", "unary_labels")
+    }  # fmt: skip
 
 
 def test_a_round_without_accepted_candidates_ends_there(tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def test_held_out_changes_has_both_answers_of_what_flipped(measured: Store) -> N
     assert (found[1]["failed_before"], found[1]["failed_now"]) == ([COMMA], [])
 
 
+def test_held_out_flips_counts_them_a_round(measured: Store) -> None:
+    found = rows(measured, "select * from held_out_flips order by round")
+    assert found == [
+        {"round": 1, "answers": 3, "gained": 1, "lost": 1},
+        {"round": 2, "answers": 3, "gained": 0, "lost": 1},
+    ]
+
+
 def test_samples_are_compared_with_the_one_of_their_number(measured: Store) -> None:
     for t, flags in ((0, False), (1, True)):
         measured.insert([candidate(f"h2-{t}-b", "h2", round=t, split="held_out", sample_idx=1)])

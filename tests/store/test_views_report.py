@@ -84,3 +84,20 @@ def test_judge_figures_tells_the_judge_from_its_members(store: Store) -> None:
         {**shared, "judge": "logits", "whole": False, "value": 0.6},
         {**shared, "judge": "weighted", "whole": True, "value": 0.7},
     ]
+
+
+def test_judge_by_kind_has_a_row_a_kind(store: Store) -> None:
+    kinds = (
+        '{"a.b": {"value": 0.5, "low": 0.25, "high": null, "n": 4}, "c d": {"value": 1, "low": 0.5, "high": 1, "n": 3}}'
+    )
+    store.insert([
+        evaluation("judge_pairwise_accuracy", 0.7, split="gold_test", detail=f'{{"judge": "weighted", "by_kind": {kinds}}}'),
+        evaluation("judge_pairwise_accuracy", 0.6, split="gold_test/logits-abcd1234", detail='{"judge": "logits"}'),
+        evaluation("judge_tie_share", 0.1, split="gold_test", detail=f'{{"by_kind": {kinds}}}'),
+    ])  # fmt: skip
+    found = rows(store, "select round, judge, whole, kind, value, low, high, n, split from judge_by_kind order by kind")
+    same = {"round": 1, "judge": "weighted", "whole": True, "split": "gold_test"}
+    assert found == [
+        {**same, "kind": "a.b", "value": 0.5, "low": 0.25, "high": None, "n": 4},
+        {**same, "kind": "c d", "value": 1.0, "low": 0.5, "high": 1.0, "n": 3},
+    ]

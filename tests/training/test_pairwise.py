@@ -142,6 +142,7 @@ def test_pairs_of_judgements_are_measured_apart(tiny_model: Path, tmp_path: Path
         apart = (metrics[name] + metrics[f"judgement_{name}"]) / 2
         assert apart == pytest.approx(together[name], abs=1e-5), "four pairs each, of the same training"
     assert metrics["chosen_displacement"] != metrics["judgement_chosen_displacement"]
+    assert (metrics["measured"], metrics["judgement_measured"], together["measured"]) == (4, 4, 8)
     assert not [name for name in together if name.startswith("judgement_")]
 
 

@@ -37,10 +37,16 @@ trainings AS (
     LEFT JOIN overrides AS override
         ON given.kind = 'pair' AND override.round = given.given_round AND override.pair_id = given.example_id
 ),
-votes AS (
-    SELECT round, candidate_id, list(judgement_id ORDER BY judge, sample_idx, judgement_id) AS judgement_ids
-    FROM judgements
-    GROUP BY round, candidate_id
+judged AS (
+    -- Joined before they are collected, so that a query for one example collects the votes of its candidates only.
+    SELECT
+        example.*,
+        list(judgement.judgement_id ORDER BY judgement.judge, judgement.sample_idx, judgement.judgement_id)
+            FILTER (WHERE judgement.judgement_id IS NOT NULL) AS judgement_ids
+    FROM trainings AS example
+    LEFT JOIN judgements AS judgement
+        ON judgement.candidate_id = example.candidate_id AND judgement.round = example.round
+    GROUP BY ALL
 ),
 trained AS (
     SELECT round, checkpoint_id, weights_hash, path
@@ -61,7 +67,7 @@ SELECT
     prompt.text AS prompt,
     sides.candidate_id,
     candidate.weights_hash,
-    votes.judgement_ids,
+    sides.judgement_ids,
     sides.score,
     trained.checkpoint_id,
     trained.weights_hash AS trained_weights_hash,
@@ -71,10 +77,9 @@ SELECT
     sides.example_id,
     sides.trained_round,
     sides.review
-FROM trainings AS sides
+FROM judged AS sides
 LEFT JOIN prompts AS prompt
     ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'
 LEFT JOIN candidates AS candidate ON candidate.candidate_id = sides.candidate_id
-LEFT JOIN votes ON votes.candidate_id = sides.candidate_id AND votes.round = sides.round
 LEFT JOIN trained ON trained.round = sides.trained_round
 LEFT JOIN measured ON measured.round = sides.trained_round;

@@ -10,26 +10,30 @@ candidate_figures AS (
     SELECT round, count(*) AS candidates FROM candidates WHERE split = 'train' GROUP BY round
 ),
 judgement_figures AS (
+    -- Without those of held-out answers, which are few: a join with all candidates takes seconds at ten million.
     SELECT
-        judgement.round,
+        round,
         count(*) AS judgements,
-        avg(CASE WHEN judgement.outcome = 'ok' THEN 1.0 ELSE 0.0 END) AS valid_judgements
-    FROM judgements AS judgement
-    JOIN candidates AS candidate ON candidate.candidate_id = judgement.candidate_id
-    WHERE candidate.split = 'train'
-    GROUP BY judgement.round
+        avg(CASE WHEN outcome = 'ok' THEN 1.0 ELSE 0.0 END) AS valid_judgements
+    FROM judgements
+    ANTI JOIN (SELECT candidate_id FROM candidates WHERE split = 'held_out') USING (candidate_id)
+    GROUP BY round
 ),
 pair_figures AS (
+    SELECT round, count(*) AS pairs, avg(margin) AS mean_margin FROM pairs GROUP BY round
+),
+side_figures AS (
     SELECT
-        pair.round,
-        count(*) AS pairs,
-        avg(pair.margin) AS mean_margin,
-        avg(chosen.n_tokens) AS mean_chosen_tokens,
-        avg(rejected.n_tokens) AS mean_rejected_tokens
-    FROM pairs AS pair
-    LEFT JOIN candidates AS chosen ON chosen.candidate_id = pair.chosen_id
-    LEFT JOIN candidates AS rejected ON rejected.candidate_id = pair.rejected_id
-    GROUP BY pair.round
+        side.round,
+        avg(candidate.n_tokens) FILTER (WHERE side.chosen) AS mean_chosen_tokens,
+        avg(candidate.n_tokens) FILTER (WHERE NOT side.chosen) AS mean_rejected_tokens
+    FROM (
+        SELECT round, true AS chosen, chosen_id AS candidate_id FROM pairs
+        UNION ALL
+        SELECT round, false, rejected_id FROM pairs
+    ) AS side
+    JOIN candidates AS candidate USING (candidate_id)
+    GROUP BY side.round
 ),
 label_figures AS (
     SELECT round, count(*) AS labels, count(*) FILTER (WHERE label) AS desirable_labels
@@ -145,8 +149,8 @@ SELECT
     coalesce(pair_figures.pairs, 0) AS pairs,
     coalesce(pair_figures.pairs, 0)::DOUBLE / nullif(prompt_figures.prompts, 0) AS pair_yield,
     pair_figures.mean_margin,
-    pair_figures.mean_chosen_tokens,
-    pair_figures.mean_rejected_tokens,
+    side_figures.mean_chosen_tokens,
+    side_figures.mean_rejected_tokens,
     coalesce(label_figures.labels, 0) AS labels,
     coalesce(label_figures.desirable_labels, 0) AS desirable_labels,
     coalesce(ranking_figures.rankings, 0) AS rankings,
@@ -194,6 +198,7 @@ LEFT JOIN prompt_figures ON prompt_figures.round = r.round
 LEFT JOIN candidate_figures ON candidate_figures.round = r.round
 LEFT JOIN judgement_figures ON judgement_figures.round = r.round
 LEFT JOIN pair_figures ON pair_figures.round = r.round
+LEFT JOIN side_figures ON side_figures.round = r.round
 LEFT JOIN label_figures ON label_figures.round = r.round
 LEFT JOIN ranking_figures ON ranking_figures.round = r.round
 LEFT JOIN replay_figures ON replay_figures.round = r.round

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from selfalign.engines.attention import GROUPED_SDPA, register_grouped_sdpa
+from selfalign.engines.packed_linear import pack_linears
 from selfalign.errors import ConfigError, ModelError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -86,7 +87,9 @@ def load(folder: Path, dtype: str, device: str, attention: str, trust_remote_cod
     if attention == "sdpa" and getattr(model, "_supports_attention_backend", False):
         register_grouped_sdpa()
         model.set_attn_implementation(GROUPED_SDPA)
-    return model.to(device).eval(), tokenizer
+    model = model.to(device).eval()
+    pack_linears(model)
+    return model, tokenizer
 
 
 def load_without_weights(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, Any]:

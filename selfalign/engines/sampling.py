@@ -75,7 +75,8 @@ def _draw_filtered(logits: torch.Tensor, uniform: torch.Tensor, params: Sampling
     rows = torch.arange(len(logits), device=logits.device)
     for candidates in (*_CANDIDATES, vocabulary):
         width = min(vocabulary, max(candidates, params.top_k + 1))
-        values, ids = _canonical(*logits[rows].topk(width, dim=-1, sorted=False))
+        seen = logits if len(rows) == len(logits) else logits[rows]
+        values, ids = _canonical(*seen.topk(width, dim=-1, sorted=False))
         rest = total[rows] if total is not None else None
         drawn, last_kept = _draw_sorted(values, ids, rest, uniform[rows], params)
         tokens[rows] = drawn

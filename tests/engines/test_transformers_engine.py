@@ -338,13 +338,13 @@ def test_prompts_are_templated_and_prefix_safe(engine: TransformersEngine) -> No
     assert engine._tokenizer.decode(bare) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_what_an_engine_says_of_itself(engine: TransformersEngine, stopping_model: Path) -> None:
+def test_what_an_engine_says_of_itself(engine: TransformersEngine, reference: Any, stopping_model: Path) -> None:
     from selfalign.identity import hash_tokenizer, hash_weights
 
     assert engine.weights_hash == hash_weights(stopping_model)
     assert engine.tokenizer_hash == hash_tokenizer(stopping_model)
     assert (engine.context_length, engine.device, engine.dtype) == (1024, "cpu", "float32")
-    assert engine.parameters == sum(p.numel() for p in engine._model.parameters())
+    assert engine.parameters == sum(p.numel() for p in reference.parameters())
     assert engine.end_token_ids == (2,)
 
 

@@ -64,7 +64,7 @@ EXPECTED = {
     "Which categories and languages pass?": ("round language category answers pass_rate", 6),
     "Which instructions got better or worse?": ("instruction n m0 latest change", 2),
     "Which prompts flipped, and how do both answers read?": ("round change prompt answer_before answer_now", 1),
-    "In which rounds was more lost than gained?": ("round gained lost delta_vs_previous", 1),
+    "In which rounds was more lost than gained?": ("round answers gained lost delta_vs_previous", 1),
     "Which pairs trained what regressed?": ("round regressed shared_ids chosen_breaks prompt", 1),
     "Which texts came back in a later round?": ("round first_round prompt text", 0),
     "Which prompts give the same text again and again?": ("round prompt_id text times", 0),

@@ -16,7 +16,7 @@ import torch
 _ROWS = 64
 
 
-class PackedLinear(torch.nn.Module):
+class PackedLinear(torch.nn.Module):  # type: ignore[misc]
     """``linear`` [..., in] -> [..., out], for inference only; it cannot be saved or trained."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
@@ -53,8 +53,6 @@ def _works() -> bool:
     rows = torch.randn(3, 5, 48, generator=generator)
     try:
         with torch.inference_mode():
-            return torch.backends.mkldnn.is_available() and torch.allclose(
-                PackedLinear(linear)(rows), linear(rows), rtol=1e-4, atol=1e-4
-            )
+            return bool(torch.allclose(PackedLinear(linear)(rows), linear(rows), rtol=1e-4, atol=1e-4))
     except (AttributeError, RuntimeError, NotImplementedError):
         return False

@@ -43,7 +43,8 @@ class ScriptedEngine(Engine):
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        return [order[start : start + 2] for start in range(0, len(order), 2)]
+        size = max(1, 2 // samples)
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def generate(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[tuple[Completion, ...]]:
         self.calls += 1

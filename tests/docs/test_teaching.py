@@ -25,4 +25,4 @@ def test_the_example_is_a_config_with_the_defaults() -> None:
     )
     assert config.trainer(1).id == "sft" and config.trainer(2).id == "dpo"
     assert config.teach.train == TeachSettings().train
-    assert measured.teach.train == TeachSettings().train.model_copy(update={"precision": "bfloat16"})
+    assert measured.teach.train == TeachSettings().train.model_copy(update={"epochs": 2, "precision": "bfloat16"})

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from selfalign.prefixes import in_neighbour_order, shared_prefix_length, tokens_to_read
+from selfalign.prefixes import by_neighbours, tokens_to_read
 from selfalign.types import TokenSequence
 
 
@@ -54,10 +54,8 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
     read_from: dict[int, int] = {}
     predictions: list[tuple[int, int, int]] = []
     path: list[int] = []
-    before: tuple[int, ...] = ()
-    for index in in_neighbour_order(reads):
+    for index, shared in by_neighbours(reads):
         text, read = texts[index], reads[index]
-        shared = shared_prefix_length([before, read])
         del path[shared:]
         for position in range(shared, len(read)):
             path.append(len(ids))
@@ -69,7 +67,6 @@ def pack(sequences: Sequence[TokenSequence]) -> Packed:
         for position in range(len(sequences[index].prompt_ids), len(text)):
             column = read_from.setdefault(path[position - 1], len(read_from))
             predictions.append((column, text[position], index))
-        before = read
     columns = [[prediction[place] for prediction in predictions] for place in range(3)]
     tensors = [torch.tensor(v, dtype=torch.long) for v in (ids, positions, last, list(read_from), *columns)]
     return Packed(*tensors, n_sequences=len(sequences))  # type: ignore[misc]

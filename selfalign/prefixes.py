@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from selfalign.types import TokenSequence
 
@@ -24,15 +23,20 @@ def tokens_to_read(sequence: TokenSequence) -> tuple[int, ...]:
     return (sequence.prompt_ids + sequence.completion_ids)[:-1] if sequence.completion_ids else sequence.prompt_ids
 
 
-def in_neighbour_order(texts: Sequence[tuple[int, ...]]) -> list[int]:
-    """Indices such that what a text has in common with any before it, it has in common with the one just before."""
-    return sorted(range(len(texts)), key=texts.__getitem__)
+def by_neighbours(texts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, int]]:
+    """(index, shared) in sorted order: ``shared`` tokens the text begins with as the one before it does.
+
+    Sorted, what a text has in common with any before it, it has in common with the one just before.
+    """
+    before: tuple[int, ...] = ()
+    for index in sorted(range(len(texts)), key=texts.__getitem__):
+        yield index, shared_prefix_length([before, texts[index]])
+        before = texts[index]
 
 
 def forest_size(texts: Sequence[tuple[int, ...]]) -> int:
     """Tokens of ``texts`` where every beginning that some have in common is read once."""
-    ordered = [texts[index] for index in in_neighbour_order(texts)]
-    return sum(map(len, ordered)) - sum(shared_prefix_length(two) for two in pairwise(ordered))
+    return sum(len(texts[index]) - shared for index, shared in by_neighbours(texts))
 
 
 def forests(texts: Sequence[tuple[int, ...]], room: int) -> list[list[int]]:
@@ -40,12 +44,12 @@ def forests(texts: Sequence[tuple[int, ...]], room: int) -> list[list[int]]:
 
     As few as there can be with at most ``room`` tokens each; a longer text has one for itself.
     """
-    total = forest_size(texts)
+    added = [(index, len(texts[index]) - shared) for index, shared in by_neighbours(texts)]
+    total = sum(new for _, new in added)
     enough = math.ceil(total / max(1, math.ceil(total / room)))
     found: list[list[int]] = []
     size = 0
-    for index in in_neighbour_order(texts):
-        new = len(texts[index]) - (shared_prefix_length([texts[found[-1][-1]], texts[index]]) if found else 0)
+    for index, new in added:
         if found and size < enough and size + new <= room:
             found[-1].append(index)
             size += new

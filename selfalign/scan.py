@@ -10,7 +10,7 @@ from typing import Any
 from selfalign.config import load_config
 from selfalign.errors import BadInput
 from selfalign.registry import find as find_plugin
-from selfalign.scanning.find import findings
+from selfalign.scanning.find import findings, texts_of
 from selfalign.scanning.findings import Finding
 from selfalign.store.store import Store
 from selfalign.workspace import Workspace
@@ -100,9 +100,8 @@ def _settings(path: Path, column: str | None) -> Any:
 
 def _of_source(settings: Any, name: str) -> Iterator[Text]:
     for prompt in find_plugin("prompts", settings.id).load()(settings, Path.cwd()).prompts():
-        yield Text(name, prompt.origin, prompt.prompt_id, "text", prompt.text)
-        if prompt.answer is not None:
-            yield Text(name, prompt.origin, prompt.prompt_id, "answer", prompt.answer)
+        for field, text in texts_of(prompt):
+            yield Text(name, prompt.origin, prompt.prompt_id, field, text)
 
 
 def _of_run(workspace: Workspace, candidates: bool) -> Iterator[Text]:

@@ -123,7 +123,7 @@ class TransformersEngine(ChatEncoder):
         return [tuple(next(completions) for _ in request.seeds) for request in requests]
 
     def score_choices(self, prompt_ids: Sequence[Sequence[int]], choices: Sequence[str]) -> np.ndarray:
-        """See protocols.Engine. A prefix that all prompts share is read once.
+        """See protocols.Engine. What prompts have in common at their beginning is read once.
 
         Raises:
             BadInput: an empty choice or prompt, or one that exceeds the window.

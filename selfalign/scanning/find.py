@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 
 from selfalign.scanning.findings import Finding, Match, masked, settled
@@ -26,12 +27,18 @@ def findings(text: str, *, source: str, where: str, id: str, field: str) -> list
     ]
 
 
+def texts_of(prompt: Prompt) -> Iterator[tuple[str, str]]:
+    """(field, text) of everything in a prompt that is looked at: its text, and its own answer if it has one."""
+    yield "text", prompt.text
+    if prompt.answer is not None:
+        yield "answer", prompt.answer
+
+
 def findings_in(prompt: Prompt, source: str = "") -> list[Finding]:
-    """Of a prompt's text and its own answer."""
-    texts = {"text": prompt.text, "answer": prompt.answer or ""}
+    """Of all texts of a prompt."""
     return [
         finding
-        for field, text in texts.items()
+        for field, text in texts_of(prompt)
         for finding in findings(text, source=source, where=prompt.origin, id=prompt.prompt_id, field=field)
     ]
 

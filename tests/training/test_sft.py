@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from selfalign import packing
 from selfalign.errors import BadInput, EmptyStage, GuardFailed
 from selfalign.identity import hash_weights
-from selfalign.training import loop, packing, rows_trl, sft_run, wrapping
+from selfalign.training import loop, rows_trl, sft_run, wrapping
 from selfalign.training.checkpoints import stored_dtype
 from selfalign.training.dataset import completion_columns, training_order
 from selfalign.training.policy import load_model, quiet

@@ -11,15 +11,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from selfalign.errors import StageFailed
-from selfalign.packing import takes
+from selfalign.errors import GuardFailed, StageFailed
+from selfalign.packing import can_pack, pack, packed_log_probs, takes
+from selfalign.prefixes import forest_size, forests, tokens_to_read
 from selfalign.training import logprob_cache
+from selfalign.training.guards import BFLOAT16, FLOAT32, check_log_probs
+from selfalign.training.micro_batch import gains
 from selfalign.training.policy import load_model, load_quantised
 from selfalign.training.settings import TrainingSettings
 from selfalign.types import TokenSequence
 
 #: Logits held at once, so that batches fit in memory whatever the vocabulary: 0.5 GB of float32.
 _MAX_LOGITS = 1 << 27
+#: Tokens of a forest: attention costs with the square of them, what forests read twice with their number.
+_FOREST_TOKENS = 512
 _PLAIN = TrainingSettings()
 
 
@@ -65,8 +70,13 @@ def mixed_precision(device: Any, precision: str = "auto") -> bool:
     return precision == "bfloat16"
 
 
-def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence], precision: str = "auto") -> list[float]:
-    """Summed log-probability in nats of each completion, in the order given, without gradient."""
+def sequence_log_probs(
+    model: Any, sequences: Sequence[TokenSequence], precision: str = "auto", packs: bool = True
+) -> list[float]:
+    """Summed log-probability in nats of each completion, in the order given, without gradient.
+
+    ``packs``: on a CPU, what sequences have in common at their beginning is read once, where the model allows it.
+    """
     device = next(model.parameters()).device
     vocabulary = model.config.get_text_config().vocab_size
     result = [0.0] * len(sequences)
@@ -77,13 +87,52 @@ def sequence_log_probs(model: Any, sequences: Sequence[TokenSequence], precision
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device, precision)),
     ):
-        for batch in _batches(sequences, max(1, _MAX_LOGITS // vocabulary)):
-            rows = _pad([sequences[i] for i in batch])
-            log_probs = completion_log_probs(model, *(row.to(device) for row in rows))
-            for index, value in zip(batch, log_probs.sum(dim=1).tolist(), strict=True):
+        packed, rest = _what_packs(model, sequences) if packs and device.type == "cpu" else ([], range(len(sequences)))
+        if packed and not _packs_alike(model, [sequences[i] for i in packed[0][:2]], precision):
+            packed, rest = [], range(len(sequences))
+        for forest in packed:
+            found = packed_log_probs(model, pack([sequences[i] for i in forest]))
+            for index, value in zip(forest, found.tolist(), strict=True):
                 result[index] = value
+        for batch in _batches([sequences[i] for i in rest], max(1, _MAX_LOGITS // vocabulary)):
+            log_probs = _plain_log_probs(model, [sequences[rest[i]] for i in batch])
+            for index, value in zip(batch, log_probs, strict=True):
+                result[rest[index]] = value
     model.train(was_training)
     return result
+
+
+def _what_packs(model: Any, sequences: Sequence[TokenSequence]) -> tuple[list[list[int]], list[int]]:
+    """Indices of ``sequences``: forests that cost less than their sequences one by one, and all others."""
+    if not can_pack(model):
+        return [], list(range(len(sequences)))
+    reads = [tokens_to_read(s) for s in sequences]
+    packed, rest = [], []
+    for forest in forests(reads, _FOREST_TOKENS):
+        mean = sum(len(reads[i]) for i in forest) // len(forest)
+        if gains(forest_size([reads[i] for i in forest]), len(forest), mean):
+            packed.append(forest)
+        else:
+            rest += forest
+    return packed, rest
+
+
+def _packs_alike(model: Any, sequences: Sequence[TokenSequence], precision: str) -> bool:
+    """Whether ``model`` gives these packed what it gives them plainly: an architecture may not do as its config says."""
+    tolerance = BFLOAT16 if mixed_precision(next(model.parameters()).device, precision) else FLOAT32
+    try:
+        check_log_probs(
+            packed_log_probs(model, pack(sequences)).tolist(), _plain_log_probs(model, sequences), tolerance
+        )
+    except GuardFailed:
+        return False
+    return True
+
+
+def _plain_log_probs(model: Any, sequences: Sequence[TokenSequence]) -> list[float]:
+    device = next(model.parameters()).device
+    values: list[float] = completion_log_probs(model, *(row.to(device) for row in _pad(sequences))).sum(dim=1).tolist()
+    return values
 
 
 def _batches(sequences: Sequence[TokenSequence], max_tokens: int) -> list[list[int]]:
@@ -132,7 +181,9 @@ def grouped_log_probs(
         model = load_quantised(folder, config.quantised) if config.quantised else load_model(folder)
         for index, values in enumerate(found):
             if values is None:
-                computed = _finite(sequence_log_probs(model, groups[index], config.precision), folder)
+                computed = _finite(
+                    sequence_log_probs(model, groups[index], config.precision, config.packing != "off"), folder
+                )
                 logprob_cache.write(cache, keys[index], computed)
                 found[index] = computed
         del model

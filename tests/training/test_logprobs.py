@@ -93,3 +93,28 @@ def test_weights_that_give_nan_are_refused(tiny_model: Path, tmp_path: Path, mon
     monkeypatch.setattr(logprobs, "load_model", lambda folder: broken)
     with pytest.raises(StageFailed, match="not finite"):
         checkpoint_log_probs(tiny_model, "hash", SEQUENCES, tmp_path)
+
+
+def tokens_read(model: Any, **options: Any) -> tuple[int, list[float]]:
+    """How many tokens ``model`` reads for SEQUENCES, and what it gives them."""
+    read: list[int] = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda module, inputs, _: read.append(inputs[0].numel()))
+    values = sequence_log_probs(model, SEQUENCES, **options)
+    hook.remove()
+    return sum(read), values
+
+
+def test_a_prompt_is_read_once_for_its_completions(model: Any) -> None:
+    plainly, expected = tokens_read(model, packs=False)
+    packed, values = tokens_read(model)
+    # The check that packing changes nothing reads two sequences once more, packed and plain.
+    two = sum(len(s.prompt_ids) + len(s.completion_ids) for s in SEQUENCES[:2])
+    assert packed - 2 * two < 0.8 * plainly
+    assert values == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_that_packing_would_change_reads_plainly(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = sequence_log_probs(model, SEQUENCES, packs=False)
+    right = logprobs.packed_log_probs
+    monkeypatch.setattr(logprobs, "packed_log_probs", lambda model, packed: right(model, packed) - 1.0)
+    assert sequence_log_probs(model, SEQUENCES) == expected

@@ -130,9 +130,13 @@ class PromptSettings(Settings):
     held_out_overlap: float = Field(
         0.7, gt=0, le=1, description="a training prompt whose ROUGE-L F with a held-out prompt exceeds this is refused"
     )
-    dedupe: Literal["exact", "normalised"] | None = Field(
+    dedupe: Literal["exact", "normalised", "rouge_l"] | None = Field(
         None,
-        description="leave out training prompts that repeat earlier ones; normalised: but for case and punctuation",
+        description="leave out training prompts that repeat earlier ones; normalised: but for case and punctuation; "
+        "rouge_l: also those with a ROUGE-L F above dedupe_overlap",
+    )
+    dedupe_overlap: float = Field(
+        0.7, gt=0, le=1, description="for dedupe: rouge_l; Self-Instruct (Wang et al. 2023) keeps what is below 0.7"
     )
     scan: Literal["off", "warn", "drop", "refuse"] = Field(
         "off",

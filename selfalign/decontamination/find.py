@@ -14,7 +14,7 @@ import numpy as np
 
 from selfalign.decontamination.benchmarks import Item
 from selfalign.decontamination.settings import Settings
-from selfalign.sources.draw import words
+from selfalign.sources.rouge import words
 
 #: Places of the bitmap a gram: of windows that are no gram, one in so many is searched for.
 _BITS_A_GRAM = 32

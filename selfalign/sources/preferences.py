@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.errors import PromptFileError
-from selfalign.sources.draw import rouge_l, words
+from selfalign.sources.rouge import rouge_l, words
 
 #: What ``weights_hash`` of an imported answer begins with: nobody knows who wrote it. The file's name follows.
 IMPORTED = "imported:"

@@ -46,7 +46,7 @@ def load_training(context: RunContext) -> list[Prompt]:
         settings = context.config.prompts
         rows = _read(settings.sources, settings, "train", Path.cwd())
         if settings.dedupe is not None:
-            context.repeats = find_repeats(rows, settings.dedupe)
+            context.repeats = find_repeats(rows, settings.dedupe, settings.dedupe_overlap)
             near = {id(repeat.prompt) for repeat in context.repeats if repeat.how != "exact"}
             rows = [prompt for prompt in rows if id(prompt) not in near]
         context.pools["train"] = _merged(without_flagged(context, rows, "train"))

@@ -10,7 +10,7 @@ from selfalign.decontamination.benchmarks import Item
 from selfalign.decontamination.find import Finder, Hit
 from selfalign.decontamination.settings import Settings
 from selfalign.errors import BadInput
-from selfalign.sources.draw import words
+from selfalign.sources.rouge import words
 
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "Ab.", "你", "好", "x-y"]), max_size=14).map(" ".join)
 

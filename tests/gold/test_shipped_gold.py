@@ -14,8 +14,9 @@ from selfalign.gold.answers import Answer, load_answers, load_phrases
 from selfalign.gold.arithmetic import word_problems
 from selfalign.gold.items import GoldItem, load_gold
 from selfalign.identity import canonical
-from selfalign.sources.draw import overlap_with_held_out, rouge_l, words
+from selfalign.sources.draw import overlap_with_held_out
 from selfalign.sources.jsonl import JsonlSource
+from selfalign.sources.rouge import rouge_l, words
 from selfalign.types import Prompt
 
 DATA = Path(__file__).parents[2] / "data"

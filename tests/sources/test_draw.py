@@ -3,11 +3,11 @@ from __future__ import annotations
 import random
 import time
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfalign.sources.draw import common_subsequence, draw, overlap_with_held_out, rouge_l, words
+from selfalign.sources.draw import draw, overlap_with_held_out
+from selfalign.sources.rouge import rouge_l, words
 from selfalign.types import Prompt
 
 
@@ -44,27 +44,6 @@ def test_seed_and_round_matter() -> None:
     assert draw(pool, 8, 1, 0) != draw(pool, 8, 1, 1)
     assert not set(ids(draw(pool, 8, 1, 0))) & set(ids(draw(pool, 8, 5, 0)))
     assert draw([], 8, 1, 0) == []
-
-
-def test_rouge_l_of_the_reference_example() -> None:
-    # LCS 4 ("write a poem about") of 5 and 5 words: F = 8 / 10.
-    assert rouge_l(words("Write a poem about cats"), words("write a poem about dogs.")) == 0.8
-    assert rouge_l(words("a b"), words("b a")) == 0.5
-    assert rouge_l([], []) == 0.0
-
-
-def test_chinese_is_compared_by_character() -> None:
-    assert words("写一首关于猫的诗 in GPT-4") == [*"写一首关于猫的诗", "in", "gpt", "4"]
-    assert rouge_l(words("写一首关于猫的诗"), words("写一首关于狗的诗")) == pytest.approx(7 / 8)
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=9))
-def test_common_subsequence_is_the_textbook_one(left: list[str], right: list[str]) -> None:
-    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
-    for i, a in enumerate(left):
-        for j, b in enumerate(right):
-            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
-    assert common_subsequence(left, right) == table[-1][-1]
 
 
 def test_overlaps_are_found() -> None:

@@ -8,7 +8,6 @@ import sys
 import time
 from types import TracebackType
 
-from selfalign.report.write import REPORT
 from selfalign.stages.context import RunContext
 
 #: Seconds that a run waits at its end for its report to be written.
@@ -31,7 +30,7 @@ class Reports:
         self._process: subprocess.Popen[bytes] | None = None
         #: Asked for while one was being written.
         self._again = False
-        self.path = context.workspace.path / REPORT
+        self.path = context.workspace.report
 
     def __enter__(self) -> Reports:
         return self

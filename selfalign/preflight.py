@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfalign import known_checks
 from selfalign.by_round import ByRound, at
 from selfalign.config import RunConfig
 from selfalign.constraints import checker_version, validate
@@ -106,16 +107,13 @@ def check(context: RunContext) -> Preflight:
         [template.hash for template in contrast.values()] if contrast else None,
         [p.answer for p in training] if config.generate.demonstrations else None,
     )  # fmt: skip
-    known = context.workspace.recall("preflight")
-    if known.get("question") != question:
+    known = known_checks.recall(context.workspace, question)
+    if known is None:
         _refuse_unusable([*training, *held_out])
         refuse_overlap(training, held_out, config.prompts.held_out_overlap)
-        known = {
-            "question": question,
-            **_sizes(config, path, [*training, *held_out], window, answer_tokens),
-        }
+        known = _sizes(config, path, [*training, *held_out], window, answer_tokens)
         _refuse_long(config, path, training, window, contrast or {})
-        context.workspace.remember("preflight", known)
+        known_checks.remember(context.workspace, question, known)
     return Preflight(
         path, model, tuple(training), tuple(held_out), float(known["mean_prompt_tokens"]),
         float(known["characters_a_token"]), int(known["extra_tokens"]),

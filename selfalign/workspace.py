@@ -8,6 +8,7 @@ runs/<name>/
   checkpoints/round-1/  M_1 ... as plain Hugging Face folders; the table `checkpoints` says which is current
   references/           averages of these, where a round's loss is compared with one; made again where they are missing
   logs/                 one file a stage
+  report.html           the newest report
   .selfalign/           lock, process records, jobs under way, Prefect's own data
 """
 
@@ -48,6 +49,7 @@ class Workspace:
         self.checkpoints = path / "checkpoints"
         self.references = path / "references"
         self.logs = path / "logs"
+        self.report = path / "report.html"
         self.state = path / ".selfalign"
         self.jobs = self.state / "jobs"
         self.prefect = self.state / "prefect"

@@ -33,14 +33,14 @@ def report(
     Example: [cyan]selfalign report runs/quickstart runs/gentler --output compared.html[/cyan]
     """
     from selfalign.report.reading import read_runs
-    from selfalign.report.write import REPORT, report_json, write_report
+    from selfalign.report.write import report_json, write_report
 
     workspaces = [Workspace.existing(run) for run in runs]
     if json_:
         print(json_safe(report_json(read_runs(workspaces, pairs))))
         if output is None:
             return
-    place = output or (workspaces[0].path / REPORT if len(workspaces) == 1 else Path(REPORT))
+    place = output or (workspaces[0].report if len(workspaces) == 1 else Path(workspaces[0].report.name))
     size = write_report(workspaces, place, pairs)
     if not json_:
         print(f"{place}: {size / 1e6:.1f} MB; open it in a browser")

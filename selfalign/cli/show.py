@@ -80,7 +80,7 @@ def print_run(workspace: Workspace, command: str, console: Console, *, as_json: 
     for pair in _sample_pairs(store):
         console.print(_side_by_side(pair))
     path = workspace.path
-    report = path / "report.html"
+    report = workspace.report
     if report.exists():
         console.print(f"Report, for a browser: {report}\n", markup=False, soft_wrap=True)
     console.print(

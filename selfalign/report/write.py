@@ -14,8 +14,6 @@ from selfalign.report.page import render
 from selfalign.report.reading import read_runs
 from selfalign.workspace import Workspace
 
-#: Name of a run's report in its workspace.
-REPORT = "report.html"
 #: Pairs (labels, rankings) to read, a round.
 EXAMPLES = 4
 

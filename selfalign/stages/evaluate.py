@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from selfalign.identity import content_id, derive_seed
 from selfalign.judges.verifier import VerifierJudge
 from selfalign.protocols import EvaluationInput, Evaluator, JudgeContext
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
+from selfalign.stages.judge import judge_spec
 from selfalign.stages.ledger import StageOutcome, upstream
+from selfalign.stages.supervise import collect, supervise
 from selfalign.types import Candidate, Checkpoint, JudgeItem, Judgement, Pair, Prompt
 
 R = TypeVar("R")
@@ -36,8 +38,7 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
             for t in range(round + 1)
         }
     judge = _verifier(context, round)
-    for batch in judge.plan(answers[round]):
-        context.store.insert(judge.judge([answers[round][i] for i in batch]))
+    _verify(context, round, fingerprint, judge, answers[round])
     with context.store.read():
         data = _input(context, round, prompts, answers, judge)
     figures = [figure for evaluator in _evaluators(context) for figure in evaluator.evaluate(data)]
@@ -49,6 +50,26 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
     if (delta := shown.get("pass_rate_delta_vs_m0")) and None not in (delta.value, delta.low, delta.high):
         text.append(f"{delta.value:+.3f} against M0 [{delta.low:+.3f}, {delta.high:+.3f}]")
     return StageOutcome(len(answers[round]), len(figures), ", ".join(text))
+
+
+def _verify(
+    context: RunContext, round: int, fingerprint: str, judge: VerifierJudge, items: Sequence[JudgeItem]
+) -> None:
+    """Check the constraints of ``items`` in a stage process: the run's own stays free of what the checkers bring along."""
+    folder = context.job(round, "evaluate", fingerprint)
+    collect(folder, context)
+    done = context.store.query(
+        "select distinct candidate_id from judgements where round = ? and judge_hash = ?", (round, judge.judge_hash)
+    )["candidate_id"].to_pylist()
+    asked = [item for item in items if item.prompt.instruction_id_list]
+    if {item.candidate.candidate_id for item in asked} - set(done):
+        spec = {"kind": "judge", **judge_spec(context, round, judge.config, None, done)}
+        inputs: dict[str, Sequence[Any]] = {
+            "prompts": [item.prompt for item in asked],
+            "candidates": [item.candidate for item in asked],
+        }
+        supervise(folder, spec, inputs, context=context, label=f"round {round} evaluate")
+    folder.remove()
 
 
 def _evaluators(context: RunContext) -> list[Evaluator]:

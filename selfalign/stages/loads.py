@@ -46,6 +46,7 @@ def of_run(config: RunConfig) -> list[str]:
         *([{"kind": "judge", **judge}] if judge else []),
         *({"kind": "train", "model": config.model, "train": {"id": trainer.id}} for trainer in trainers),
         *([{"kind": "log_ratio", **engine}] if config.evaluate.log_ratio else []),
+        {"kind": "judge", "judge": {"id": "verifier"}},  # of held-out answers
     ]
     return list(dict.fromkeys(name for job in jobs for name in _of_job(job)))
 

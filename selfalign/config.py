@@ -130,19 +130,33 @@ class PromptSettings(Settings):
     held_out_overlap: float = Field(
         0.7, gt=0, le=1, description="a training prompt whose ROUGE-L F with a held-out prompt exceeds this is refused"
     )
-    dedupe: Literal["exact", "normalised", "rouge_l"] | None = Field(
+    dedupe: Literal["exact", "normalised", "rouge_l", "embeddings"] | None = Field(
         None,
         description="leave out training prompts that repeat earlier ones; normalised: but for case and punctuation; "
-        "rouge_l: also those with a ROUGE-L F above dedupe_overlap",
+        "rouge_l and embeddings: also those that are near one (docs/prompts.md)",
     )
     dedupe_overlap: float = Field(
-        0.7, gt=0, le=1, description="for dedupe: rouge_l; Self-Instruct (Wang et al. 2023) keeps what is below 0.7"
+        0.7, gt=0, le=1, description="rouge_l: the ROUGE-L F above which prompts are near (Self-Instruct's)"
+    )
+    dedupe_model: str | None = Field(
+        None,
+        min_length=1,
+        description="embeddings: folder or hub name of a sentence encoder; needs selfalign[embeddings]",
+    )
+    dedupe_similarity: float = Field(
+        0.9, gt=0, le=1, description="embeddings: the cosine from which prompts are near; it depends on the encoder"
     )
     scan: Literal["off", "warn", "drop", "refuse"] = Field(
         "off",
         description="what becomes of prompts that hold personal data or secrets: warn keeps them, drop leaves them out, "
         "refuse ends the start (docs/scan.md)",
     )
+
+    @model_validator(mode="after")
+    def _an_encoder_for_embeddings(self) -> PromptSettings:
+        if self.dedupe == "embeddings" and self.dedupe_model is None:
+            raise ValueError("dedupe: embeddings needs dedupe_model, a folder or hub name of a sentence encoder")
+        return self
 
     @field_validator("scan", mode="before")
     @classmethod

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selfalign.sources import rouge
 from selfalign.sources.normal import normalised
 from selfalign.types import Prompt
 
-How = Literal["exact", "normalised", "rouge_l"]
+How = Literal["exact", "normalised", "rouge_l", "embeddings"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,15 @@ class Repeat:
     how: How
 
 
-def find_repeats(prompts: Sequence[Prompt], how: How, overlap: float = 0.7) -> list[Repeat]:
-    """Every prompt that repeats an earlier one, in order; each ``how`` finds what those before it find, and more.
+#: Of texts, the indices of those that are near an earlier one that stays, and of that one (in_order.repeats).
+Near = Callable[[Sequence[str]], Mapping[int, int]]
 
-    "exact": the same id. "normalised": the same text but for case, spaces and punctuation. "rouge_l": a ROUGE-L F above
-    ``overlap`` with an earlier prompt that stays.
+
+def find_repeats(prompts: Sequence[Prompt], how: How, near: Near | None = None) -> list[Repeat]:
+    """Every prompt that repeats an earlier one, in order.
+
+    "exact": the same id. "normalised": also the same text but for case, spaces and punctuation. Any other ``how`` finds
+    these too, and of the rest what ``near`` does.
     """
     by_id: dict[str, Prompt] = {}
     by_text: dict[str, Prompt] = {}
@@ -40,8 +43,8 @@ def find_repeats(prompts: Sequence[Prompt], how: How, overlap: float = 0.7) -> l
             found[place] = Repeat(prompt, alike, "normalised")
             continue
         by_id[prompt.prompt_id] = prompt
-    if how == "rouge_l":
+    if near is not None:
         places = [place for place in range(len(prompts)) if place not in found]
-        near = rouge.repeats([prompts[place].text for place in places], overlap)
-        found |= {places[n]: Repeat(prompts[places[n]], prompts[places[m]], "rouge_l") for n, m in near.items()}
+        pairs = near([prompts[place].text for place in places])
+        found |= {places[n]: Repeat(prompts[places[n]], prompts[places[m]], how) for n, m in pairs.items()}
     return [found[place] for place in sorted(found)]

@@ -10,11 +10,12 @@ import numpy as np
 from rapidfuzz.distance import Indel, LCSseq
 from rapidfuzz.process import cdist
 
+from selfalign.sources import in_order
+from selfalign.sources.in_order import COLUMNS, ROWS
+
 #: Chinese, Japanese and Korean characters are words of their own; elsewhere a word is a run of letters and digits.
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
-#: Texts compared with one another at once: a matrix of 512 x 8192 float32 is 16 MB.
-_ROWS, _COLUMNS = 512, 8192
 #: float32 scores this far below a threshold are computed exactly.
 _ROUNDING = 1e-5
 
@@ -35,10 +36,10 @@ def alike(left: Sequence[str], right: Sequence[str], threshold: float) -> Iterat
     of_left, of_right = [words(text) for text in left], [words(text) for text in right]
     codes = _codes([*of_left, *of_right])
     mine, theirs = _written(of_left, codes, 0), _written(of_right, codes, 1)
-    for at in range(0, len(mine), _ROWS):
+    for at in range(0, len(mine), ROWS):
         found: list[tuple[int, int]] = []
-        for start in range(0, len(theirs), _COLUMNS):
-            near = _near(mine[at : at + _ROWS], theirs[start : start + _COLUMNS], threshold)
+        for start in range(0, len(theirs), COLUMNS):
+            near = _near(mine[at : at + ROWS], theirs[start : start + COLUMNS], threshold)
             found += [(at + row, start + column) for row, column in near]
         for row, column in sorted(found):
             if (score := rouge_l(of_left[row], of_right[column])) > threshold:
@@ -46,34 +47,18 @@ def alike(left: Sequence[str], right: Sequence[str], threshold: float) -> Iterat
 
 
 def repeats(texts: Sequence[str], threshold: float) -> dict[int, int]:
-    """Of every text that is above ``threshold`` like an earlier one that stays: its index, and that of the first such.
-
-    As Self-Instruct (Wang et al. 2023, section 2.2) keeps a new instruction: compared with what was kept before.
-    """
+    """:func:`in_order.repeats` of ``texts``: alike is a ROUGE-L F1 above ``threshold``."""
     tokens = [words(text) for text in texts]
     codes = _codes(tokens)
     # A word of one text only is unlike any other, whichever side the text is on.
     new, old = _written(tokens, codes, 0), _written(tokens, codes, 1)
-    kept: list[int] = []
-    found: dict[int, int] = {}
-    for at in range(0, len(texts), _ROWS):
-        block = list(range(at, min(at + _ROWS, len(texts))))
-        for start in range(0, len(kept), _COLUMNS):
-            columns = kept[start : start + _COLUMNS]
-            block = [i for i in block if i not in found]
-            for row, column in _near([new[i] for i in block], [old[i] for i in columns], threshold):
-                index, earlier = block[row], columns[column]
-                if index not in found and rouge_l(tokens[index], tokens[earlier]) > threshold:
-                    found[index] = earlier
-        block = [i for i in block if i not in found]
-        for row, column in _near([new[i] for i in block], [old[i] for i in block], threshold):
-            index, earlier = block[row], block[column]
-            if earlier >= index or {index, earlier} & found.keys():
-                continue
-            if rouge_l(tokens[index], tokens[earlier]) > threshold:
-                found[index] = earlier
-        kept += [i for i in block if i not in found]
-    return found
+
+    def alike(left: Sequence[int], right: Sequence[int]) -> Iterator[tuple[int, int]]:
+        for row, column in _near([new[i] for i in left], [old[i] for i in right], threshold):
+            if rouge_l(tokens[left[row]], tokens[right[column]]) > threshold:
+                yield left[row], right[column]
+
+    return in_order.repeats(len(texts), alike)
 
 
 def _near(left: Sequence[str], right: Sequence[str], threshold: float) -> list[tuple[int, int]]:

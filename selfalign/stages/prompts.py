@@ -11,8 +11,10 @@ from selfalign.config import PromptSettings
 from selfalign.errors import PromptFileError
 from selfalign.identity import canonical, content_id, derive_seed
 from selfalign.registry import find
+from selfalign.sources import embeddings, rouge
 from selfalign.sources.draw import draw, overlap_with_held_out
-from selfalign.sources.repeats import find_repeats
+from selfalign.sources.repeats import Near, find_repeats
+from selfalign.stages import encoded
 from selfalign.stages.context import RunContext
 from selfalign.stages.ledger import StageOutcome
 from selfalign.stages.scanned import flagged_events, without_flagged
@@ -46,11 +48,20 @@ def load_training(context: RunContext) -> list[Prompt]:
         settings = context.config.prompts
         rows = _read(settings.sources, settings, "train", Path.cwd())
         if settings.dedupe is not None:
-            context.repeats = find_repeats(rows, settings.dedupe, settings.dedupe_overlap)
+            context.repeats = find_repeats(rows, settings.dedupe, _near(context))
             near = {id(repeat.prompt) for repeat in context.repeats if repeat.how != "exact"}
             rows = [prompt for prompt in rows if id(prompt) not in near]
         context.pools["train"] = _merged(without_flagged(context, rows, "train"))
     return context.pools["train"]
+
+
+def _near(context: RunContext) -> Near | None:
+    settings = context.config.prompts
+    if settings.dedupe == "rouge_l":
+        return lambda texts: rouge.repeats(texts, settings.dedupe_overlap)
+    if settings.dedupe == "embeddings":
+        return lambda texts: embeddings.repeats(encoded.vectors(context, texts), settings.dedupe_similarity)
+    return None
 
 
 def load_held_out(context: RunContext) -> list[Prompt]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfalign.config import validate_config
+from selfalign.errors import ConfigError, ModelError
 from selfalign.progress import Silent
 from selfalign.sources.normal import normalised
-from selfalign.stages import prompts
+from selfalign.stages import encoded, prompts
 from selfalign.stages.context import RunContext
 from selfalign.store.store import Store
 from selfalign.types import Event
@@ -72,6 +75,56 @@ def test_repeats_are_left_out_and_named(tmp_path: Path) -> None:
         (1, "p.txt:1 left out: repeats p.jsonl:1 (normalised)"),
         (1, "p.txt:2 left out: repeats p.jsonl:2 (exact)"),
     }
+
+
+def test_near_repeats_by_rouge_l(tmp_path: Path) -> None:
+    texts = ["Write a poem about cats", "Write a poem about dogs", "Boil an egg"]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    context = opened(tmp_path, dedupe="rouge_l")
+    left = [p.text for p in prompts.load_training(context)]
+    assert left == ["Write a poem about cats", "Boil an egg", "A story, please!", "A song"]
+    assert [(r.prompt.text, r.how) for r in context.repeats] == [("Write a poem about dogs", "rouge_l")]
+    context = opened(tmp_path, dedupe="rouge_l", dedupe_overlap=0.8)
+    assert len(prompts.load_training(context)) == 5
+
+
+def test_near_repeats_by_a_sentence_encoder(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny model says nothing of meaning, but the same of the same words: those differ here in a sign that counts."""
+    monkeypatch.setenv("SELFALIGN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "p.jsonl").write_text(
+        '{"text": "What is 2+2 in all?"}\n{"text": "What is 2-2 in all?"}\n{"text": "Boil an egg"}\n'
+    )
+    encoder = {"dedupe": "embeddings", "dedupe_model": str(tiny_model)}
+    vectors = encoded.vectors(
+        opened(tmp_path, **encoder), ["What is 2+2 in all?", "What is 2-2 in all?", "Boil an egg"]
+    )
+    assert vectors.shape[0] == 3 and np.allclose((vectors**2).sum(axis=1), 1, atol=1e-5)
+    near, far = float(vectors[0] @ vectors[1]), float(max(vectors[0] @ vectors[2], vectors[1] @ vectors[2]))
+    assert near > far
+    context = opened(tmp_path, **encoder, dedupe_similarity=near - 1e-3)
+    left = [p.text for p in prompts.load_training(context)]
+    assert left[:2] == ["What is 2+2 in all?", "Boil an egg"]
+    assert ("What is 2-2 in all?", "embeddings") in [(r.prompt.text, r.how) for r in context.repeats]
+    monkeypatch.setattr(encoded, "_encode", lambda *_: pytest.fail("encoded twice"))
+    again = opened(tmp_path, **encoder, dedupe_similarity=near - 1e-3)
+    assert [p.text for p in prompts.load_training(again)] == left
+
+
+def test_an_encoder_that_does_not_work_is_one_error(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFALIGN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="dedupe_model, a folder or hub name"):
+        opened(tmp_path, dedupe="embeddings")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "tokenizer.json").write_text("{")
+    (tmp_path / "p.jsonl").write_text('{"text": "Boil an egg"}\n')
+    with pytest.raises(ModelError, match=f"{broken}: gives no vectors of prompts .*another sentence encoder"):
+        prompts.load_training(opened(tmp_path, dedupe="embeddings", dedupe_model=str(broken)))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'selfalign\[embeddings\]'"):
+        prompts.load_training(opened(tmp_path, dedupe="embeddings", dedupe_model=str(tiny_model)))
 
 
 def test_without_the_setting_a_pool_and_its_fingerprint_are_as_they_were(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfalign.sources import rouge
+from selfalign.sources import in_order
 from selfalign.sources.repeats import find_repeats
 from selfalign.sources.rouge import alike, repeats, rouge_l, words
 from tests.judges.scripted import make_prompt
@@ -60,10 +63,14 @@ def test_repeats_are_those_of_one_pass_in_order(texts: list[str], threshold: flo
             expected[index] = near[0]
         else:
             kept.append(index)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rouge, "_ROWS", rows)
-        patch.setattr(rouge, "_COLUMNS", columns)
-        assert repeats(texts, threshold) == expected
+    assert repeats(texts, threshold) == expected
+
+    def alike(left: Sequence[int], right: Sequence[int]) -> Iterator[tuple[int, int]]:
+        for i, j in product(left, right):
+            if textbook(words(texts[i]), words(texts[j])) > threshold:
+                yield i, j
+
+    assert in_order.repeats(len(texts), alike, rows, columns) == expected, "whatever is compared at once"
 
 
 def test_more_words_than_a_character_of_16_bits_holds() -> None:
@@ -74,10 +81,10 @@ def test_more_words_than_a_character_of_16_bits_holds() -> None:
 def test_a_prompt_near_one_that_was_left_out_stays() -> None:
     texts = ["one two three four five", "one two three four six", "one two nine four six", "ONE two three four five!"]
     prompts = [make_prompt(text, text) for text in texts]
-    found = find_repeats(prompts, "rouge_l", 0.7)
+    found = find_repeats(prompts, "rouge_l", lambda texts: repeats(texts, 0.7))
     assert [(r.prompt.text, r.kept.text, r.how) for r in found] == [
         (texts[1], texts[0], "rouge_l"),
         (texts[3], texts[0], "normalised"),
     ]
-    assert [r.how for r in find_repeats(prompts, "rouge_l", 0.8)] == ["normalised"]
+    assert [r.how for r in find_repeats(prompts, "rouge_l", lambda texts: repeats(texts, 0.8))] == ["normalised"]
     assert find_repeats(prompts, "exact") == []

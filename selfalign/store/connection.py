@@ -2,8 +2,8 @@
 
 DuckDB refuses a second process outright. Connections are therefore short, and whoever finds the file
 taken waits. To wait fairly, a process first takes the *turnstile* (a lock on the store's folder) and
-holds it until its connection is open: a writer that commits in a tight loop then queues behind a
-reader that came first, and a crowd of readers cannot starve the writer.
+holds it until its connection is open, or, to write, is closed: a writer that commits in a tight loop
+then queues behind a reader that came first, and a crowd of readers cannot starve the writer.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import duckdb
 
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
+from selfalign.store.instance import Instance
 
 #: Short to the end: whoever looks rarely loses the turn to those who come anew, and a batch then waits for seconds.
 _FIRST_WAIT_S = 0.002
@@ -30,8 +31,8 @@ _LONGEST_WAIT_S = 0.02
 _WAIT_GROWTH = 1.5
 #: Batches are small, and a stage on the same machine wants the cores.
 _MOST_THREADS = 4
-#: Nothing may call out: DuckDB would otherwise try to download an extension for seconds.
-_OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+#: DuckDB's words where the file is open in this process by another instance.
+_OPEN_HERE = "Unique file handle conflict"
 
 _PID = re.compile(r"\(PID (\d+)\)")
 
@@ -64,10 +65,41 @@ def opened(path: Path, *, read_only: bool, timeout: float, config: Mapping[str, 
     Raises:
         StoreError: no such file, not a DuckDB file, damaged, or in use for ``timeout`` seconds.
     """
-    connection = _open(path, read_only, timeout, dict(config or {}))
+    if config:
+        with _own_instance(path, read_only, timeout, config) as connection:
+            yield connection
+        return
+    # Whoever writes keeps the turn to the end: should something in this process open the file beside us, the kernel drops
+    # DuckDB's lock on it, and then the turn alone holds back other processes of ours.
+    with contextlib.ExitStack() as turn:
+        instance, sound, connection = Instance(path, _threads()), False, None
+        try:
+            kept = None if read_only else turn
+            connection = _patiently(path, timeout, lambda: _attach(instance, path, read_only), kept)
+            yield connection
+            sound = True
+        except duckdb.Error as error:
+            raise (damaged(path, error) if is_damage(error) else error) from None
+        finally:
+            if connection is not None:
+                _close(connection)
+            instance.give_back(sound=sound)
+
+
+def _attach(instance: Instance, path: Path, read_only: bool) -> Any:
     try:
-        if not config:
-            _settle(connection)
+        return instance.attach(read_only)
+    except duckdb.Error as error:
+        if _OPEN_HERE not in str(error):
+            raise
+    # A notebook's own plain connection to the file is shared, if it is of the same mode.
+    return duckdb.connect(str(path), read_only=read_only)
+
+
+@contextlib.contextmanager
+def _own_instance(path: Path, read_only: bool, timeout: float, config: Mapping[str, str]) -> Iterator[Any]:
+    connection = _patiently(path, timeout, lambda: duckdb.connect(str(path), read_only=read_only, config=dict(config)))
+    try:
         yield connection
     except duckdb.Error as error:
         raise (damaged(path, error) if is_damage(error) else error) from None
@@ -123,17 +155,16 @@ def damaged(path: Path, error: BaseException) -> StoreError:
     return StoreError(f"{path}: damaged or unreadable ({first_line(error)}); restore the file from a copy")
 
 
-def _open(path: Path, read_only: bool, timeout: float, config: dict[str, str]) -> Any:
-    return _patiently(path, timeout, lambda: duckdb.connect(str(path), read_only=read_only, config=config))
-
-
-def _patiently(path: Path, timeout: float, open_file: Callable[[], Any]) -> Any:
-    """What ``open_file`` returns, tried in turn until nobody else has ``path``."""
+def _patiently(
+    path: Path, timeout: float, open_file: Callable[[], Any], turn: contextlib.ExitStack | None = None
+) -> Any:
+    """What ``open_file`` returns, tried in turn until nobody else has ``path``; ``turn`` keeps the turn, where given."""
     if not path.is_file():
         raise StoreError(f"{path}: no store here; 'selfalign run CONFIG' makes one")
     deadline = time.monotonic() + timeout
     # Half of the time at most: behind a reader that never ends, other readers still get in without a turn.
-    with _turnstile(path.parent, time.monotonic() + timeout / 2):
+    with contextlib.ExitStack() as own:
+        (turn or own).enter_context(_turnstile(path.parent, time.monotonic() + timeout / 2))
         for wait in _waits():
             try:
                 return open_file()
@@ -185,11 +216,8 @@ def _take_turn(handle: int, deadline: float) -> None:
         time.sleep(wait)
 
 
-def _settle(connection: Any) -> None:
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    # Set after opening, not as config: a notebook's own plain connection to the file then does not clash.
-    for key, value in {**_OFFLINE, "threads": str(threads)}.items():
-        connection.execute(f"SET {key} = {value}")
+def _threads() -> int:
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def _close(connection: Any) -> None:

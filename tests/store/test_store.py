@@ -254,6 +254,49 @@ def test_a_connection_of_the_same_process_is_explained(store: Store) -> None:
             store.insert([prompt()])
 
 
+def test_a_connection_of_the_same_process_is_shared(store: Store) -> None:
+    with duckdb.connect(str(store.path)) as own:
+        assert store.insert([prompt()]) == 1
+        assert own.execute("select count(*) from prompts").fetchall() == [(1,)]
+        own.execute("delete from prompts")
+    assert store.rows(Prompt) == []
+
+
+def test_stores_that_are_open_at_once_are_told_apart(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other" / "memory.duckdb")
+    other.path.parent.mkdir()
+    other.create()
+    with store.write() as here, other.write() as there:
+        here.insert([prompt()])
+        assert there.rows(Prompt) == []
+    assert [len(each.rows(Prompt)) for each in (store, other)] == [1, 0]
+
+
+def test_between_two_uses_the_file_is_free_and_nothing_is_remembered(store: Store) -> None:
+    with store.read() as connection:
+        connection.execute("create temp table mine as select 1 as x")
+        connection.execute("set variable seen = 1")
+    moved = store.path.rename(store.path.with_name("moved.duckdb"))
+    Store(store.path).create()
+    store.insert([prompt()])
+    assert [len(Store(path).rows(Prompt)) for path in (store.path, moved)] == [1, 0]
+    with store.read() as connection:
+        assert connection.execute("select getvariable('seen')").fetchall() == [(None,)]
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("select * from mine")
+
+
+def test_a_query_that_spills_leaves_no_folder(store: Store) -> None:
+    with store.read() as connection:
+        connection.execute("set memory_limit = '64MB'")
+        connection.execute("create temp table big as select i, hash(i)::varchar h from range(3000000) t(i)")
+        spilled = list(store.path.parent.glob("*.tmp"))
+    assert spilled == [store.path.with_name("store.duckdb.tmp")]
+    assert not list(store.path.parent.glob("*.tmp"))
+    with store.read() as connection:
+        assert connection.execute("select current_setting('memory_limit')").fetchall() != [("61.0 MiB",)]
+
+
 # -- no space -----------------------------------------------------------------------------------------
 
 

@@ -448,9 +448,9 @@ def test_a_later_rounds_training_reads_what_an_earlier_one_computed(
     train(tmp_path / "1", tiny_model, other_model, pairs=first, cache=cache)
     scored: list[int] = []
 
-    def score(model: Any, sequences: list[Any], precision: str) -> list[float]:
+    def score(model: Any, sequences: list[Any], *options: Any) -> list[float]:
         scored.append(len(sequences))
-        return sequence_log_probs(model, sequences, precision)
+        return sequence_log_probs(model, sequences, *options)
 
     monkeypatch.setattr(logprobs, "sequence_log_probs", score)
     # In any order: a round's pairs are taken together.

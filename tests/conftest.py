@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import warm
 from tests.tiny_model import make_tiny_model
 
 
@@ -22,3 +25,12 @@ def pytest_unconfigure() -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random model (see tiny_model.py); treat it as read-only."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def warm_preloader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of ``Project`` take the process that forks their stages from one that has the libraries (e2e/warm.py)."""
+    with warm.running(tmp_path_factory.mktemp("warm") / "socket") as place:
+        os.environ[warm.VARIABLE] = place
+        yield
+        del os.environ[warm.VARIABLE]

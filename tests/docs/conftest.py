@@ -21,6 +21,11 @@ _NO_COMMA = ("punctuation:no_comma", {})
 _WORDS = ("length_constraints:number_words", {"num_words": 5, "relation": "at least"})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm(warm_preloader: None) -> None:
+    """For all whole runs."""
+
+
 def _prompts(text: str, language: str, category: str, *rules: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {

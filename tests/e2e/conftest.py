@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import warm
 from tests.e2e.project import Project, prefect_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(warm_preloader: None) -> None:
+    """For all whole runs."""
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect
     project = Project(tmp_path_factory.mktemp("finished") / "project", tiny_model, prefect_api)
     project.write()
     project.extra["PYTHONPROFILEIMPORTTIME"] = "1"  # a stage's log then has what the stage itself imported
+    project.extra[warm.VARIABLE] = ""  # with a preloader that starts from nothing, as a user's
     done = project.selfalign("run", "run.yaml")
     project.extra.clear()
     assert done.returncode == 0, done.stderr + done.stdout

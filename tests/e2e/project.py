@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.e2e import warm
+
 TRAIN_PROMPTS = [
     {
         "text": f"Say something short about number {i}, with the letter e in it.",
@@ -144,7 +146,7 @@ class Project:
     def environment(self) -> dict[str, str]:
         server = {"PREFECT_API_URL": self.api} if self.api else {}
         trace = {"SELFALIGN_TRACE": str(self.folder / "trace.log")}
-        return {**os.environ, **server, **trace, **self.extra, "COLUMNS": "200"}
+        return {**os.environ, **warm.environment(), **server, **trace, **self.extra, "COLUMNS": "200"}
 
     def selfalign(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -15,6 +15,7 @@ import pytest
 from selfalign.failpoints import NAMES, VARIABLE
 from selfalign.reviews import append, make_review
 from selfalign.types import ReviewDecision
+from tests.e2e import warm
 from tests.e2e.project import Project
 from tests.e2e.torture import batches_begun, differences
 
@@ -91,6 +92,7 @@ def wait_for_work(project: Project, process: subprocess.Popen[bytes], started: f
 
 def test_a_killed_run_leaves_no_process_behind_and_a_polite_stop_can_be_resumed(project: Project) -> None:
     project.write(rounds=1)
+    project.extra[warm.VARIABLE] = ""
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         started = time.time()
         process = project.start("run", "run.yaml")

@@ -7,5 +7,5 @@ from pathlib import Path
 from tests.e2e.torture import torture
 
 
-def test_ten_random_kills_leave_no_trace(tmp_path: Path, tiny_model: Path, prefect_api: str) -> None:
-    torture(tmp_path, tiny_model, prefect_api, kills=10, seed=1)
+def test_random_kills_leave_no_trace(tmp_path: Path, tiny_model: Path, prefect_api: str) -> None:
+    torture(tmp_path, tiny_model, prefect_api, kills=5, seed=1)

@@ -91,23 +91,18 @@ def test_near_repeats_by_rouge_l(tmp_path: Path) -> None:
 def test_near_repeats_by_a_sentence_encoder(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny model says nothing of meaning, but the same of the same words: those differ here in a sign that counts."""
     monkeypatch.setenv("SELFALIGN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "p.jsonl").write_text(
-        '{"text": "What is 2+2 in all?"}\n{"text": "What is 2-2 in all?"}\n{"text": "Boil an egg"}\n'
-    )
+    texts = ["What is 2+2 in all?", "What is 2-2 in all?", "Boil an egg"]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     encoder = {"dedupe": "embeddings", "dedupe_model": str(tiny_model)}
-    vectors = encoded.vectors(
-        opened(tmp_path, **encoder), ["What is 2+2 in all?", "What is 2-2 in all?", "Boil an egg"]
-    )
-    assert vectors.shape[0] == 3 and np.allclose((vectors**2).sum(axis=1), 1, atol=1e-5)
+    vectors = encoded.vectors(opened(tmp_path, **encoder), [*texts, "A story, please!", "A song"])
+    assert len(vectors) == 5 and np.allclose((vectors**2).sum(axis=1), 1, atol=1e-5)
     near, far = float(vectors[0] @ vectors[1]), float(max(vectors[0] @ vectors[2], vectors[1] @ vectors[2]))
     assert near > far
+    monkeypatch.setattr(encoded, "_encode", lambda *_: pytest.fail("encoded twice"))
     context = opened(tmp_path, **encoder, dedupe_similarity=near - 1e-3)
     left = [p.text for p in prompts.load_training(context)]
     assert left[:2] == ["What is 2+2 in all?", "Boil an egg"]
     assert ("What is 2-2 in all?", "embeddings") in [(r.prompt.text, r.how) for r in context.repeats]
-    monkeypatch.setattr(encoded, "_encode", lambda *_: pytest.fail("encoded twice"))
-    again = opened(tmp_path, **encoder, dedupe_similarity=near - 1e-3)
-    assert [p.text for p in prompts.load_training(again)] == left
 
 
 def test_an_encoder_that_does_not_work_is_one_error(

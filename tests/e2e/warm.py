@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -38,7 +39,10 @@ def environment() -> dict[str, str]:
 @contextlib.contextmanager
 def running(place: Path) -> Iterator[str]:
     """Such a process, until the block ends; gives ``place``, its socket."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.e2e.warm", str(place)], cwd=_FOLDER.parents[2])
+    # It ends when its standard input does, that is also where this process is killed.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.warm", str(place)], cwd=_FOLDER.parents[2], stdin=subprocess.PIPE
+    )
     try:
         while not place.exists():
             assert process.poll() is None, "it ended"
@@ -46,7 +50,7 @@ def running(place: Path) -> Iterator[str]:
         yield str(place)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def main(place: str) -> None:
@@ -66,7 +70,7 @@ def main(place: str) -> None:
         listening.bind(aside)
         listening.listen(16)
         Path(aside).rename(place)
-        while True:
+        while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             asked, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()

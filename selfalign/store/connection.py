@@ -2,8 +2,8 @@
 
 DuckDB refuses a second process outright. Connections are therefore short, and whoever finds the file
 taken waits. To wait fairly, a process first takes the *turnstile* (a lock on the store's folder) and
-holds it until its connection is open, or, to write, is closed: a writer that commits in a tight loop
-then queues behind a reader that came first, and a crowd of readers cannot starve the writer.
+holds it until its connection is open: a writer that commits in a tight loop then queues behind a
+reader that came first, and a crowd of readers cannot starve the writer.
 """
 
 from __future__ import annotations
@@ -69,21 +69,19 @@ def opened(path: Path, *, read_only: bool, timeout: float, config: Mapping[str, 
         with _own_instance(path, read_only, timeout, config) as connection:
             yield connection
         return
-    # Whoever writes keeps the turn to the end: should something in this process open the file beside us, the kernel drops
-    # DuckDB's lock on it, and then the turn alone holds back other processes of ours.
-    with contextlib.ExitStack() as turn:
-        instance, sound, connection = Instance(path, _threads()), False, None
-        try:
-            kept = None if read_only else turn
-            connection = _patiently(path, timeout, lambda: _attach(instance, path, read_only), kept)
-            yield connection
-            sound = True
-        except duckdb.Error as error:
-            raise (damaged(path, error) if is_damage(error) else error) from None
-        finally:
-            if connection is not None:
-                _close(connection)
-            instance.give_back(sound=sound)
+    # Should something else in this process open the file while we write, it is refused, but the kernel then drops
+    # DuckDB's lock on the file until we are done.
+    instance, sound, connection = Instance(path, _threads()), False, None
+    try:
+        connection = _patiently(path, timeout, lambda: _attach(instance, path, read_only))
+        yield connection
+        sound = True
+    except duckdb.Error as error:
+        raise (damaged(path, error) if is_damage(error) else error) from None
+    finally:
+        if connection is not None:
+            _close(connection)
+        instance.give_back(sound=sound)
 
 
 def _attach(instance: Instance, path: Path, read_only: bool) -> Any:
@@ -155,16 +153,13 @@ def damaged(path: Path, error: BaseException) -> StoreError:
     return StoreError(f"{path}: damaged or unreadable ({first_line(error)}); restore the file from a copy")
 
 
-def _patiently(
-    path: Path, timeout: float, open_file: Callable[[], Any], turn: contextlib.ExitStack | None = None
-) -> Any:
-    """What ``open_file`` returns, tried in turn until nobody else has ``path``; ``turn`` keeps the turn, where given."""
+def _patiently(path: Path, timeout: float, open_file: Callable[[], Any]) -> Any:
+    """What ``open_file`` returns, tried in turn until nobody else has ``path``."""
     if not path.is_file():
         raise StoreError(f"{path}: no store here; 'selfalign run CONFIG' makes one")
     deadline = time.monotonic() + timeout
     # Half of the time at most: behind a reader that never ends, other readers still get in without a turn.
-    with contextlib.ExitStack() as own:
-        (turn or own).enter_context(_turnstile(path.parent, time.monotonic() + timeout / 2))
+    with _turnstile(path.parent, time.monotonic() + timeout / 2):
         for wait in _waits():
             try:
                 return open_file()

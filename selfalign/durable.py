@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from selfalign.failpoints import reach
 
@@ -42,3 +43,12 @@ def write_atomic(path: Path, text: str) -> None:
     """Write aside, flush, rename: a reader sees the old file or the new one, never half of one."""
     with replacing(path) as handle:
         handle.write(text.encode("utf-8"))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; empty where there is no file, or nothing readable in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

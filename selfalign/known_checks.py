@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from selfalign.durable import write_atomic
-from selfalign.user_cache import cache_root
+from selfalign.durable import read_object, write_atomic
+from selfalign.user_cache import cache_root, keep_newest
 from selfalign.workspace import Workspace
 
 _NAME = "preflight"
@@ -19,7 +19,7 @@ _MOST = 100
 
 def recall(workspace: Workspace, question: str) -> dict[str, Any] | None:
     """What :func:`remember` kept under ``question``, in ``workspace`` or for all runs; None where there is nothing."""
-    for found in (workspace.recall(_NAME), _read(_folder() / f"{question}.json")):
+    for found in (workspace.recall(_NAME), read_object(_folder() / f"{question}.json")):
         if found.get("question") == question:
             return found
     return None
@@ -36,17 +36,8 @@ def remember(workspace: Workspace, question: str, found: dict[str, Any]) -> None
         _folder().mkdir(parents=True, exist_ok=True)
         write_atomic(_folder() / f"{question}.json", json.dumps(known))
         files = [file for file in _folder().iterdir() if re.fullmatch(r"[0-9a-f]+\.json", file.name)]
-        for old in sorted(files, key=lambda file: file.stat().st_mtime_ns)[:-_MOST]:
-            old.unlink()
+        keep_newest(files, _MOST)
 
 
 def _folder() -> Path:
     return cache_root() / _NAME
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -18,3 +19,13 @@ def cache_root() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "selfalign"
+
+
+def keep_newest(files: Iterable[Path], most: int) -> None:
+    """Remove all of ``files`` but the ``most`` written last.
+
+    Raises:
+        OSError: one of them cannot be looked at or removed.
+    """
+    for old in sorted(files, key=lambda file: file.stat().st_mtime_ns)[:-most]:
+        old.unlink()

@@ -27,7 +27,7 @@ import psutil
 import yaml
 
 from selfalign.config import RunConfig, load_config
-from selfalign.durable import write_atomic
+from selfalign.durable import read_object, write_atomic
 from selfalign.errors import ConfigError, StageFailed, StoreError, WorkspaceBusy
 from selfalign.identity import hash_weights
 
@@ -141,11 +141,7 @@ class Workspace:
 
     def recall(self, name: str) -> dict[str, Any]:
         """What :meth:`remember` kept; empty where there is nothing, or nothing readable."""
-        try:
-            found = json.loads((self.state / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_object(self.state / f"{name}.json")
 
     def remember(self, name: str, value: dict[str, Any]) -> None:
         """Keep something that can be found out again at any time; a full disk is no reason to stop."""

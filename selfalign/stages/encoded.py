@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from selfalign.durable import replacing
 from selfalign.errors import ConfigError, ModelError
 from selfalign.identity import content_id
 from selfalign.models.resolve import resolve_model
 from selfalign.stages.context import RunContext
 from selfalign.stages.jobs import Progress
-from selfalign.user_cache import cache_root
+from selfalign.user_cache import cache_root, keep_newest
 
 #: Files of vectors that are kept, one a set of prompts; the oldest go first.
 _MOST = 20
@@ -45,8 +46,7 @@ def vectors(context: RunContext, texts: Sequence[str]) -> np.ndarray:
 
 
 def _encode(context: RunContext, folder: Path, texts: Sequence[str]) -> np.ndarray:
-    label = "prompts: embeddings"
-    context.reporter.start(label, len(texts), "prompts")
+    context.reporter.start("prompts: embeddings", len(texts), "prompts")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory(prefix="selfalign-embeddings-") as scratch:
         output, log = Path(scratch) / "vectors.npy", Path(scratch) / "log"
@@ -83,14 +83,11 @@ def _read(file: Path, count: int) -> np.ndarray | None:
 
 def _keep(file: Path, found: np.ndarray) -> None:
     """A folder that cannot be written, or is full, is no reason to stop."""
-    aside = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as handle:
+        with replacing(file) as handle:
             np.save(handle, found)
-        aside.replace(file)
-        for old in sorted(file.parent.glob("*.npy"), key=lambda kept: kept.stat().st_mtime_ns)[:-_MOST]:
-            old.unlink()
+        keep_newest(file.parent.glob("*.npy"), _MOST)
 
 
 def _folder() -> Path:

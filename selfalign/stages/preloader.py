@@ -24,12 +24,17 @@ _ALWAYS = ("numpy", "pyarrow", "torch", "selfalign.stages.worker")
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
+def prepare() -> None:
+    """Before anything is imported."""
     for variable, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("DO_NOT_TRACK", "1")):
         os.environ[variable] = value
     # Next to nothing here becomes garbage. To look for it in all that is imported takes a second, and in a stage it
     # would write to every page that is shared with us: what is there before a fork is therefore frozen.
     gc.disable()
+
+
+def main() -> None:
+    prepare()
     requests, ended = sys.stdin.fileno(), _told_of_ends()
     pending, children, unread = deque(_ALWAYS), set[int](), b""
     while True:

@@ -13,6 +13,7 @@ from selfalign.durable import sync
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
 from selfalign.store.connection import first_line, opened, process_lock
+from selfalign.store.quoting import literal
 
 #: As the store is made (schema.py): readable by DuckDB 1.5 and 2.0 alike.
 _STORAGE_VERSION = "v1.5.0"
@@ -63,7 +64,7 @@ def archived_tables(connection: Any) -> list[str]:
 
 def _copy(connection: Any, path: Path, aside: Path) -> None:
     source = connection.execute("SELECT current_database()").fetchall()[0][0]
-    connection.execute(f"ATTACH '{_quoted(aside)}' AS compacted (STORAGE_VERSION '{_STORAGE_VERSION}')")
+    connection.execute(f"ATTACH {literal(aside)} AS compacted (STORAGE_VERSION '{_STORAGE_VERSION}')")
     connection.execute(f'COPY FROM DATABASE "{source}" TO compacted')
     try:
         for name, count in _counts(connection, source).items():
@@ -97,7 +98,3 @@ def _remove(aside: Path) -> None:
     for file in (aside, aside.with_name(aside.name + ".wal")):
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -24,6 +24,7 @@ import duckdb
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
 from selfalign.store.instance import Instance
+from selfalign.store.quoting import literal, quoted
 
 #: Short to the end: whoever looks rarely loses the turn to those who come anew, and a batch then waits for seconds.
 _FIRST_WAIT_S = 0.002
@@ -120,22 +121,13 @@ def attached(
     try:
         # In one order for everybody: two readers that wait for each other's files would stop both runs' writers.
         for name, path in sorted(paths.items(), key=lambda item: str(item[1].resolve())):
-            sql = f"ATTACH {_literal(str(path))} AS {quoted(name)} (READ_ONLY)"
+            sql = f"ATTACH {literal(path)} AS {quoted(name)} (READ_ONLY)"
             _patiently(path, timeout, lambda sql=sql: connection.execute(sql))  # type: ignore[misc]
         for key, value in lock_down.items():
-            connection.execute(f"SET {key} = {_literal(value)}")
+            connection.execute(f"SET {key} = {literal(value)}")
         yield connection
     finally:
         _close(connection)
-
-
-def quoted(name: str) -> str:
-    """A name as SQL takes it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def first_line(error: BaseException) -> str:

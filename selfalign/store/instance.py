@@ -13,6 +13,8 @@ from typing import Any
 
 import duckdb
 
+from selfalign.store.quoting import literal
+
 #: Nothing may call out: DuckDB would otherwise try to download an extension for seconds.
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": "1"}
 #: What the store is called in its instance.
@@ -41,8 +43,7 @@ class Instance:
         Raises:
             duckdb.Error: the file cannot be attached; may be tried again.
         """
-        literal = "'" + str(self._path).replace("'", "''") + "'"
-        self._instance.execute(f"ATTACH {literal} AS {_NAME}{' (READ_ONLY)' if read_only else ''}")
+        self._instance.execute(f"ATTACH {literal(self._path)} AS {_NAME}{' (READ_ONLY)' if read_only else ''}")
         connection = self._instance.cursor()
         connection.execute(f"USE {_NAME}")
         return connection

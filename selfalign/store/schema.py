@@ -17,6 +17,7 @@ from selfalign.durable import sync
 from selfalign.errors import StoreError
 from selfalign.space import disk_full, is_disk_full
 from selfalign.store.connection import opened
+from selfalign.store.quoting import literal
 
 _HERE = Path(__file__).parent
 SCHEMA = _HERE / "schema.sql"
@@ -102,7 +103,7 @@ def create_file(path: Path, migrations: Sequence[Migration]) -> bool:
     try:
         connection = duckdb.connect()
         try:
-            connection.execute(f"ATTACH '{_quoted(aside)}' AS store (STORAGE_VERSION '{_STORAGE_VERSION}')")
+            connection.execute(f"ATTACH {literal(aside)} AS store (STORAGE_VERSION '{_STORAGE_VERSION}')")
             connection.execute("USE store")
             _run_scripts(connection, [SCHEMA])
             _migrate(connection, migrations, _FIRST_VERSION)
@@ -163,7 +164,3 @@ def _publish(aside: Path, path: Path) -> bool:
         aside.rename(path)  # a file system without links
     sync(path.parent)
     return True
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

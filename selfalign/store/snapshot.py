@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from selfalign.errors import BadInput
-from selfalign.store.connection import quoted
+from selfalign.store.quoting import quoted
 from selfalign.store.schema import VIEWS
 from selfalign.store.store import Store
 

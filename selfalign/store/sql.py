@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from selfalign.errors import BadInput
-from selfalign.store.connection import attached, first_line, opened, process_lock, quoted
+from selfalign.store.connection import attached, first_line, opened, process_lock
+from selfalign.store.quoting import literal, quoted
 from selfalign.visible import visible
 
 #: Before anything is opened: nothing may be downloaded, and a query must not see this program's variables.
@@ -122,8 +123,7 @@ def _compare(connection: Any, runs: Mapping[str, Path]) -> None:
         ).fetchall()
         if not found:
             raise BadInput(f"{path}: has no round_summary, it is not a selfalign store; name a run's folder")
-        literal = name.replace("'", "''")
-        parts.append(f"SELECT '{literal}' AS run, * FROM {quoted(name)}.main.round_summary")
+        parts.append(f"SELECT {literal(name)} AS run, * FROM {quoted(name)}.main.round_summary")
     # By name: runs of two versions may have figures that the other has not.
     connection.execute(f"CREATE TEMP VIEW runs_compared AS {' UNION ALL BY NAME '.join(parts)}")
 

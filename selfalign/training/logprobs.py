@@ -87,9 +87,8 @@ def sequence_log_probs(
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision(device, precision)),
     ):
-        packed, rest = _what_packs(model, sequences) if packs and device.type == "cpu" else ([], range(len(sequences)))
-        if packed and not _packs_alike(model, [sequences[i] for i in packed[0][:2]], precision):
-            packed, rest = [], range(len(sequences))
+        packed = _what_packs(model, sequences, precision) if packs and device.type == "cpu" else []
+        rest = sorted(set(range(len(sequences))) - {index for forest in packed for index in forest})
         for forest in packed:
             found = packed_log_probs(model, pack([sequences[i] for i in forest]))
             for index, value in zip(forest, found.tolist(), strict=True):
@@ -102,19 +101,19 @@ def sequence_log_probs(
     return result
 
 
-def _what_packs(model: Any, sequences: Sequence[TokenSequence]) -> tuple[list[list[int]], list[int]]:
-    """Indices of ``sequences``: forests that cost less than their sequences one by one, and all others."""
+def _what_packs(model: Any, sequences: Sequence[TokenSequence], precision: str) -> list[list[int]]:
+    """Forests of indices into ``sequences`` that cost less than their sequences one by one; none if it changes values."""
     if not can_pack(model):
-        return [], list(range(len(sequences)))
+        return []
     reads = [tokens_to_read(s) for s in sequences]
-    packed, rest = [], []
+    packed = []
     for forest in forests(reads, _FOREST_TOKENS):
         mean = sum(len(reads[i]) for i in forest) // len(forest)
         if gains(forest_size([reads[i] for i in forest]), len(forest), mean):
             packed.append(forest)
-        else:
-            rest += forest
-    return packed, rest
+    if packed and not _packs_alike(model, [sequences[i] for i in packed[0][:2]], precision):
+        return []
+    return packed
 
 
 def _packs_alike(model: Any, sequences: Sequence[TokenSequence], precision: str) -> bool:

@@ -54,10 +54,7 @@ def running(place: Path) -> Iterator[str]:
 
 
 def main(place: str) -> None:
-    for variable in ("HF_HUB_OFFLINE", "DO_NOT_TRACK"):
-        os.environ[variable] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    gc.disable()
+    preloader.prepare()
     for trainer in ("dpo", "sft"):
         config = validate_config({"name": "warm", "train": trainer, "model": place}, "warm")
         for name in (*preloader._ALWAYS, *loads.of_run(config)):

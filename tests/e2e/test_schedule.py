@@ -218,22 +218,31 @@ def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
     more.write(**QUICK, rounds=4, execution={"retry_delay_seconds": 0.1, "report": False})
     with running(more, "selfalign", "run", "run.yaml") as process:
         until(lambda: working_on(more, "round-4-generate"), "generating")
-        # The stage before may have ended a moment ago, and not be reaped yet.
-        mine = [p for p in psutil.Process(process.pid).children(recursive=True) if command_of(p)]
-        (server,) = [p for p in mine if "flows.server" in command_of(p)]
-        (stage,) = [p for p in mine if p != server and p.parent() == psutil.Process(process.pid)]
-        stage.kill()
-        until(lambda: "trying again" in log_of(more), "a second attempt")
+        (server,) = [p for p in psutil.Process(process.pid).children() if "flows.server" in command_of(p)]
+        until(lambda: lost_a_stage(more), "a second attempt")
         server.kill()
         assert process.wait(180) == 0, log_of(more)
     assert rounds_done(more) == 4
-    assert more.sql("select attempt > 1 again from stages where round = 4 and stage = 'generate'") == [{"again": True}]
+    # Which stage was hit depends on the machine: generating takes a moment only.
+    assert more.sql("select max(attempt) > 1 again from stages where round = 4") == [{"again": True}]
     assert more.sql("select count(*) = 12 * 4 whole from candidates where round = 4 and split = 'train'") == [
         {"whole": True}
     ]
     assert more.sql("select count(*) n from stages where round = 4 and status <> 'done'") == [{"n": 0}]
     time.sleep(2)
     assert not [p for p in psutil.process_iter(["cmdline", "environ"]) if is_server_of(p, process.pid)]
+
+
+def lost_a_stage(project: Project) -> bool:
+    """Whether the run tries a stage again; kills the one at work until it does."""
+    if "trying again" in log_of(project):
+        return True
+    for record in Workspace(project.workspace)._process_records():
+        with suppress(psutil.Error):
+            stage = psutil.Process(record["pid"])
+            if record["what"].startswith("round 4") and stage.create_time() == record["started"]:
+                stage.kill()
+    return False
 
 
 def command_of(process: psutil.Process) -> list[str]:

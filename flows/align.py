@@ -22,7 +22,7 @@ from prefect.states import State
 from prefect.tasks import Task
 
 from flows.head_start import HeadStart
-from flows.page import Page, PageReporter, announce
+from flows.page import Page, PageReporter, announce, hurry_events
 from flows.reports import Reports
 from flows.server import wait_until_healthy
 from selfalign import control
@@ -75,6 +75,7 @@ def align(context: RunContext, last: int, head: HeadStart) -> str | None:
 
 def rounds_on_page(context: RunContext, last: int, head: HeadStart | None = None) -> str | None:
     """The body of a flow: the rounds as tasks with retries, shown on its page; returns why it ended early, if so."""
+    hurry_events()
     page, plain = Page(context.config.name), context.reporter
     retries = delays(context.config.execution)
 

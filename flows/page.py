@@ -26,6 +26,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.states import Crashed, Paused, Running
 
 from selfalign.progress import Reporter
@@ -34,6 +36,8 @@ from selfalign.stages.jobs import Progress
 #: Seconds between two updates of a stage's progress.
 _PROGRESS_EVERY_S = 3.0
 _CLOSE_TIMEOUT_S = 3.0
+#: Before the fourth, and each that follows, Prefect waits for a second.
+_EVENT_ATTEMPTS = 3
 #: Prefect fails a run that was paused for longer; a person may be on holiday.
 _PAUSE = timedelta(days=365)
 
@@ -185,6 +189,16 @@ class PageReporter:
 
     def note(self, message: str) -> None:
         self._inner.note(message)
+
+
+def hurry_events() -> None:
+    """Have an event that finds no server given up at once; call before the first one.
+
+    Prefect takes seven seconds over each, and its process does not end before the last: minutes, where a server was
+    lost. None is lost by this where it comes back, as the next event takes the unconfirmed ones along.
+    """
+    if not emit_events_to_cloud():
+        EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=_EVENT_ATTEMPTS - 1)
 
 
 def announce(run: str, what: str, figures: Mapping[str, Any]) -> None:

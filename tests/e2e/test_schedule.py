@@ -222,6 +222,7 @@ def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
         until(lambda: lost_a_stage(more), "a second attempt")
         server.kill()
         assert process.wait(180) == 0, log_of(more)
+    assert "EventsWorker" not in log_of(more), "its end waits for events that nobody takes any more"
     assert rounds_done(more) == 4
     # Which stage was hit depends on the machine: generating takes a moment only.
     assert more.sql("select max(attempt) > 1 again from stages where round = 4") == [{"again": True}]

@@ -15,7 +15,7 @@ from tests.benchmarks.measure import Measure, Row, Side, Stopwatch, paired, rati
 
 PROMPTS = 32
 #: Rows (prompts x samples) of a fixed batch, as users set them.
-BATCHES = (16, 32, 64)
+BATCHES = (32, 64)
 
 
 def rows(work: Path, runs: int, vllm_python: str | None) -> list[Row]:

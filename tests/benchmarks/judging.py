@@ -12,7 +12,7 @@ from typing import Any
 from tests.benchmarks.corpus import answers, model_folder
 from tests.benchmarks.measure import Measure, Row, Side, Stopwatch, paired, ratios
 
-ITEMS = 96
+ITEMS = 48
 #: The default rubric of a judge by logits, and one of three times its length.
 RUBRICS = ("judges/additive_short", "judges/code")
 _BATCH = 16

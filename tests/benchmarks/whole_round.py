@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.benchmarks.corpus import TEMPERATURE, TOP_P
 from tests.benchmarks.measure import ROOT, Measure, Row, Side, paired, ratios
 
-PROMPTS = 40
+PROMPTS = 20
 
 
 def rows(work: Path, runs: int) -> list[Row]:

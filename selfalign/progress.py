@@ -53,11 +53,17 @@ class ConsoleReporter(Reporter):
         self._label = ""
         self._started = 0.0
         self._last_line = 0.0
-        self._first: Progress | None = None
+        #: By the clock that stage processes share.
+        self._began = 0.0
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self.close()  # a stage that is tried again did not finish
-        self._label, self._started, self._last_line, self._first = label, time.monotonic(), time.monotonic(), None
+        self._label, self._started, self._last_line, self._began = (
+            label,
+            time.monotonic(),
+            time.monotonic(),
+            time.time(),
+        )
         if not self.console.is_terminal:
             self._line(f"{label} ...")
             return
@@ -76,16 +82,20 @@ class ConsoleReporter(Reporter):
         self._bars.start()
 
     def update(self, progress: Progress) -> None:
-        if self._first is None:
-            self._first = progress
-        speed = self._speed(progress)
         if self._bars:
             self._bars.update(
-                self._bars.task_ids[0], completed=progress.done, total=progress.total, speed=f"{progress.unit} {speed}"
-            )
+                self._bars.task_ids[0], completed=progress.done, total=progress.total or None,
+                speed=f"{progress.unit} {progress.note}",
+            )  # fmt: skip
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self._line(f"{self._label}: {progress.done}/{progress.total} {progress.unit} {speed}{self._eta(progress)}")
+            left = progress.seconds_left(self._began, time.time())
+            parts = [
+                f"{progress.done}/{progress.total} {progress.unit}" if progress.total else "",
+                progress.note,
+                "" if left is None else f"about {left:.0f} s left",
+            ]
+            self._line(f"{self._label}: {', '.join(filter(None, parts))}")
 
     def finish(self, summary: str) -> None:
         if self._bars:
@@ -105,16 +115,3 @@ class ConsoleReporter(Reporter):
         if self._bars:
             self._bars.stop()
             self._bars = None
-
-    def _speed(self, progress: Progress) -> str:
-        seconds = time.monotonic() - self._started
-        return (
-            f"{progress.tokens / seconds:.0f} tokens/s {progress.note}".rstrip() if progress.tokens else progress.note
-        )
-
-    def _eta(self, progress: Progress) -> str:
-        done = progress.done - (self._first.done if self._first else 0)
-        if done <= 0 or progress.done >= progress.total:
-            return ""
-        left = (time.monotonic() - self._started) / done * (progress.total - progress.done)
-        return f", about {left:.0f} s left"

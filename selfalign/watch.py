@@ -134,8 +134,6 @@ class Watcher:
         self._state: Any = None
         self._not_before = 0.0
         self._stale = ""
-        #: (round, stage, attempt) -> when progress was first seen, and how much there was.
-        self._first: dict[tuple[int, str, int], tuple[float, int]] = {}
 
     def look(self) -> Look:
         """The run as it is now.
@@ -196,17 +194,12 @@ class Watcher:
             return None
         stage = stages[-1]
         began = seconds(stage["started_at"])
-        progress, at = self._progress(stage["round"], stage["stage"], began)
-        left = None
-        if progress is not None:
-            key = (stage["round"], stage["stage"], stage["attempt"])
-            # Of a stage that was begun before, some was done when this attempt began.
-            first = (began, 0) if stage["attempt"] == 1 else self._first.setdefault(key, (at, progress.done))
-            left = seconds_left(first, (at, progress.done), progress.total, now)
+        progress = self._progress(stage["round"], stage["stage"], began)
+        left = progress.seconds_left(began, now) if progress else None
         return Doing(stage["round"], stage["stage"], max(now - began, 0.0), progress, left)
 
-    def _progress(self, round: int, stage: str, began: float) -> tuple[Progress | None, float]:
-        """What the stage's process said last, and when; nothing that an earlier attempt left behind."""
+    def _progress(self, round: int, stage: str, began: float) -> Progress | None:
+        """What the stage's process said last; nothing that an earlier attempt left behind."""
         found: list[tuple[float, JobFolder]] = []
         for folder in self._workspace.job_folders(round, stage):
             try:
@@ -214,7 +207,7 @@ class Watcher:
             except OSError:  # nothing said yet, or done in this moment
                 continue
         at, job = max(found, key=lambda pair: pair[0], default=(0.0, None))
-        return (job.progress(), at) if job is not None and at >= began else (None, at)
+        return job.progress() if job is not None and at >= began else None
 
 
 def _file_state(path: Path) -> tuple[int, ...] | None:
@@ -282,14 +275,6 @@ def _error(stage: Row) -> str:
     """What the stage stopped with; empty where it was an interrupt or a signal, whose text is a number at most."""
     said = str(json.loads(stage["detail"] or "{}").get("error", ""))
     return "" if said.isdecimal() else said
-
-
-def seconds_left(first: tuple[float, int], last: tuple[float, int], total: int, now: float) -> float | None:
-    """How long ``total`` will still take at the pace between two moments, each as (when, how much was done)."""
-    (began, before), (at, done) = first, last
-    if done <= before or at <= began:
-        return None
-    return max((at - began) / (done - before) * (total - done) - (now - at), 0.0)
 
 
 def yields_of(summary: Sequence[Row], votes: Sequence[Row]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,19 +122,29 @@ class PromptReader:
 
 
 def decode(
-    model: Any, rows: Sequence[Row], params: SamplingParams, end_ids: Sequence[int], prompts: PromptReader | None = None
+    model: Any,
+    rows: Sequence[Row],
+    params: SamplingParams,
+    end_ids: Sequence[int],
+    prompts: PromptReader | None = None,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[Sample]:
     """Sample every row to its end token or ``params.max_tokens``, in order of ``rows``.
 
     A row's tokens depend on its prompt and seed; neighbours and batch size matter only through the
-    rounding of matrix products.
+    rounding of matrix products. ``on_tokens`` is told after every step how many tokens it made.
     """
     context = (prompts or PromptReader(model)).read(rows)
-    return _sample(model, context, [row.seed for row in rows], params, end_ids)
+    return _sample(model, context, [row.seed for row in rows], params, end_ids, on_tokens)
 
 
 def _sample(
-    model: Any, context: Context, seeds: Sequence[int], params: SamplingParams, end_ids: Sequence[int]
+    model: Any,
+    context: Context,
+    seeds: Sequence[int],
+    params: SamplingParams,
+    end_ids: Sequence[int],
+    on_tokens: Callable[[int], None],
 ) -> list[Sample]:
     device, n_rows, steps = model.device, len(seeds), params.max_tokens
     uniform = uniform_numbers(seeds, steps if params.temperature > 0 else 1).to(device)
@@ -145,6 +155,7 @@ def _sample(
     # Which sample each row of the batch makes, and whether it still does.
     sample = torch.arange(n_rows, device=device)
     live = torch.ones(n_rows, dtype=torch.bool, device=device)
+    n_live = n_rows
     for step in range(steps):
         chosen, gained = choose_tokens(context.logits, uniform[sample, step % uniform.shape[1]], params)
         log_probs[sample] += torch.where(live, gained, 0.0)
@@ -152,6 +163,7 @@ def _sample(
         ended = live & torch.isin(chosen, ends)
         length[sample[ended]] = step
         live &= ~ended
+        on_tokens(n_live)
         n_live = int(live.sum())
         if n_live == 0 or step + 1 == steps:
             break

@@ -75,6 +75,7 @@ class TransformersEngine(ChatEncoder):
         )
         self.context_length = loading.context_length(self._model.config)
         self.end_token_ids = loading.end_token_ids(self._model.generation_config, self._tokenizer)
+        self.on_tokens: Callable[[int], None] = lambda tokens: None
         self._backoff = Backoff(on_event or (lambda kind, message: None))
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
@@ -110,7 +111,7 @@ class TransformersEngine(ChatEncoder):
         read = PromptReader(self._model)
 
         def work(piece: Sequence[Row]) -> list[Sample]:
-            return decode(self._model, piece, params, self.end_token_ids, read)
+            return decode(self._model, piece, params, self.end_token_ids, read, self.on_tokens)
 
         def size(piece: Sequence[Row]) -> int:
             return len(piece) * (max(len(row.prompt_ids) for row in piece) + params.max_tokens)

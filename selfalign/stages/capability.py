@@ -17,9 +17,10 @@ from selfalign.identity import canonical, content_id, derive_seed, hash_file
 from selfalign.shipped import shipped
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec
-from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.jobs import JobFolder
 from selfalign.stages.ledger import StageOutcome
 from selfalign.stages.loading import load_engine
+from selfalign.stages.meter import Meter
 from selfalign.stages.supervise import collect, supervise
 from selfalign.types import Evaluation, TokenSequence
 
@@ -91,9 +92,11 @@ class _Read:
 
 def work(folder: JobFolder) -> None:
     spec = folder.spec()
-    engine = load_engine(spec, lambda kind, message: None)
+    paragraphs = load_paragraphs(Path(spec["texts"]))
+    meter = Meter(folder, len(paragraphs), "paragraphs")
+    engine = load_engine(spec, lambda kind, message: None, meter)
     reads = []
-    for paragraph in load_paragraphs(Path(spec["texts"])):
+    for paragraph in paragraphs:
         ids = engine.encode_text(paragraph.text)[: engine.context_length]
         reads.append(_Read(paragraph, TokenSequence(ids[:1], ids[1:])))
     reads.sort(key=lambda read: (len(read.sequence.completion_ids), read.paragraph.key))
@@ -107,7 +110,7 @@ def work(folder: JobFolder) -> None:
             nll[read.paragraph.key] = -float(values.mean())
             by_language[read.paragraph.language].append(nll[read.paragraph.key])
             tokens += len(values)
-        folder.report(Progress(min(start + _CHUNK, len(reads)), len(reads), "paragraphs"))
+        meter.made(len(chunk))
     engine.close()
     mean = likelihood(nll)
     detail = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from selfalign.stages.context import Model, RunContext
 from selfalign.stages.conversations import Ask, asks, load_contrast
 from selfalign.stages.demonstrations import demonstration_id, demonstrations, with_answer
 from selfalign.stages.engine import concrete, own_engine, served
-from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.jobs import JobFolder
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine, load_tokenizer
+from selfalign.stages.meter import Meter
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
 from selfalign.types import Candidate, Completion, GenerationRequest, Prompt, SamplingParams, Split
@@ -193,17 +193,16 @@ def work(folder: JobFolder) -> None:
     prompts = sorted(folder.rows("prompts", Prompt), key=lambda p: p.prompt_id)
     params = SamplingParams(**spec["params"])
     notes = Notes(spec["round"], "answer" if spec["split"] == "held_out" else "generate")
-    engine = load_engine(spec, notes.add)
+    known = with_answer(prompts) if spec["demonstrations"] else []
+    meter = Meter(folder, len(prompts) * spec["samples"] + len(known), "answers")
+    engine = load_engine(spec, notes.add, meter)
     contrast = (
         load_contrast(Templates([Path(p) for p in spec["templates"]]), spec["contrast"]) if spec["contrast"] else None
     )
     asked = asks(prompts, spec["samples"], spec["system_prompt"], contrast)
-    known = with_answer(prompts) if spec["demonstrations"] else []
     lengths = [len(engine.encode_prompt(ask.messages)) for ask in asked]
     batches = engine.plan(lengths, max((len(ask.samples) for ask in asked), default=0), params.max_tokens)
-    total = len(prompts) * spec["samples"] + len(known)
     done = set(spec["done"])
-    finished, tokens, started = 0, 0, time.monotonic()
     for number, batch in enumerate(batches):
         members = [asked[i] for i in batch]
         ids = [[candidate_id(spec, ask.prompt, j, ask.shown) for j in ask.samples] for ask in members]
@@ -218,10 +217,9 @@ def work(folder: JobFolder) -> None:
             completions = engine.generate(requests, params)
             rows = _rows(spec, engine.name, params, members, ids, completions)
             folder.emit(number, [*rows, *notes.take(number)])
-            tokens += sum(row.n_tokens for row in rows)
-        finished += sum(len(own) for own in ids)
-        note = f"{tokens / max(time.monotonic() - started, 1e-9):.0f} tokens/s"
-        folder.report(Progress(finished, total, "answers", 0, note))
+            meter.made(len(rows), sum(row.n_tokens for row in rows))
+        else:
+            meter.had(sum(len(own) for own in ids))
     _add_known(folder, spec, engine, known, len(batches), notes)
     engine.close()
 

@@ -42,13 +42,24 @@ _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` units; ``tokens`` generated, read or trained on since the process started."""
+    """``done`` of ``total`` units (0: not known yet), ``before`` of them by an earlier process.
+
+    ``at`` is when the last of them was done, in seconds since 1970.
+    """
 
     done: int
     total: int
     unit: str
-    tokens: int = 0
     note: str = ""
+    before: int = 0
+    at: float = 0.0
+
+    def seconds_left(self, began: float, now: float) -> float | None:
+        """At the pace since ``began``, when this process did; None where nothing was done since."""
+        made = self.done - self.before
+        if made <= 0 or self.at <= began:
+            return None
+        return max((self.at - began) / made * (self.total - self.done) - (now - self.at), 0.0)
 
 
 class JobFolder:

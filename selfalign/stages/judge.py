@@ -21,9 +21,10 @@ from selfalign.protocols import Engine, Judge, JudgeContext, RemoteJudge
 from selfalign.registry import find
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.generate import engine_spec
-from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.jobs import JobFolder
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine
+from selfalign.stages.meter import Meter
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
 from selfalign.types import Candidate, JudgeItem, Judgement, Prompt, Row, ScoredGroup
@@ -210,10 +211,11 @@ def judge_batches(
     """
     spec: dict[str, Any] = folder.spec()
     notes = Notes(spec["round"], stage)
-    engine = load_engine(spec, notes.add) if spec["needs_engine"] else None
+    meter = Meter(folder, len(items), unit, loads=spec["needs_engine"])
+    engine = load_engine(spec, notes.add, meter) if spec["needs_engine"] else None
     judge = _with_model(spec, engine)
     done = set(spec["done"])
-    finished, judged, seconds = 0, 0, 0.0
+    judged, seconds = 0, 0.0
     for number, batch in enumerate(judge.plan(items)):
         members = [items[i] for i in batch]
         if any(item.candidate.candidate_id not in done for item in members):
@@ -223,8 +225,9 @@ def judge_batches(
             seconds += time.perf_counter() - started
             judged += sum(row.judge_hash == judge.judge_hash for row in found)
             folder.emit(number, [*as_rows(found), *notes.take(number)])
-        finished += len(members)
-        folder.report(Progress(finished, len(items), unit))
+            meter.made(len(members))
+        else:
+            meter.had(len(members))
     if engine is not None:
         engine.close()
     return Cost(judge.judge_hash, judged, seconds)

@@ -10,6 +10,7 @@ from selfalign.errors import WeightsMismatch
 from selfalign.identity import content_id
 from selfalign.protocols import Engine
 from selfalign.registry import find
+from selfalign.stages.meter import Meter
 from selfalign.types import Event
 
 
@@ -36,8 +37,8 @@ class Notes:
         return events
 
 
-def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> Engine:
-    """The engine that ``spec`` (see generate.engine_spec) describes.
+def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None], meter: Meter | None = None) -> Engine:
+    """The engine that ``spec`` (see generate.engine_spec) describes; ``meter`` begins, and is told of its tokens.
 
     Raises:
         WeightsMismatch: the folder's weights are not those the spec names (guarantee 2).
@@ -57,6 +58,10 @@ def load_engine(spec: dict[str, Any], on_event: Callable[[str, str], None]) -> E
             f"{spec['model']}: holds weights {engine.weights_hash[:12]}, this stage is for {spec['weights_hash'][:12]}; "
             f"put the original files back and run again"
         )
+    if meter is not None:
+        meter.begin()
+        if hasattr(engine, "on_tokens"):
+            engine.on_tokens = meter.sampled
     return engine
 
 

@@ -16,9 +16,10 @@ from selfalign.identity import canonical, content_id
 from selfalign.stages.context import RunContext
 from selfalign.stages.conversations import messages_for
 from selfalign.stages.generate import engine_spec
-from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.jobs import JobFolder
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import load_engine
+from selfalign.stages.meter import Meter
 from selfalign.stages.supervise import collect, supervise
 from selfalign.types import Candidate, Evaluation, Prompt, TokenSequence
 
@@ -56,11 +57,12 @@ def run(context: RunContext, round: int, fingerprint: str) -> StageOutcome:
 
 def work(folder: JobFolder) -> None:
     spec = folder.spec()
-    engine = load_engine(spec, lambda kind, message: None)
     prompts = {p.prompt_id: p for p in folder.rows("prompts", Prompt)}
     candidates = sorted(
         folder.rows("candidates", Candidate), key=lambda c: (c.n_prompt_tokens + c.n_tokens, c.candidate_id)
     )
+    meter = Meter(folder, len(candidates), "answers")
+    engine = load_engine(spec, lambda kind, message: None, meter)
     ratios: dict[str, list[float]] = defaultdict(list)
     tokens = 0
     reach("batch_begun")
@@ -76,7 +78,7 @@ def work(folder: JobFolder) -> None:
         for candidate, values in zip(chunk, engine.log_probs(sequences), strict=True):
             ratios[candidate.prompt_id].append(candidate.logprob - float(values.sum()))
             tokens += len(values)
-        folder.report(Progress(min(start + _CHUNK, len(candidates)), len(candidates), "answers"))
+        meter.made(len(chunk))
     engine.close()
     mean = cluster_mean_interval(ratios)
     total = sum(sum(values) for values in ratios.values())

@@ -24,10 +24,11 @@ from selfalign.protocols import Judge, WritingJudge
 from selfalign.registry import find
 from selfalign.stages.context import RunContext
 from selfalign.stages.generate import engine_spec
-from selfalign.stages.jobs import JobFolder, Progress
+from selfalign.stages.jobs import JobFolder
 from selfalign.stages.judge import without_model
 from selfalign.stages.ledger import StageOutcome, upstream
 from selfalign.stages.loading import Notes, load_engine
+from selfalign.stages.meter import Meter
 from selfalign.stages.supervise import collect, supervise
 from selfalign.templates import Templates
 from selfalign.types import Candidate, Event, JudgeItem, Judgement, MetaJudgement, Prompt
@@ -209,21 +210,22 @@ def _counts(outcomes: Mapping[str, int]) -> str:
 def work(folder: JobFolder) -> None:
     spec = folder.spec()
     notes = Notes(spec["round"], "meta_judge")
-    engine = load_engine(spec, notes.add)
+    asked = questions(_compared(folder, spec))
+    meter = Meter(folder, len(asked), "comparisons")
+    engine = load_engine(spec, notes.add, meter)
     templates = Templates([Path(path) for path in spec["templates"]])
     judge = MetaJudge(MetaSettings.model_validate(spec["meta"]), templates, spec["run_seed"], spec["round"])
-    # Planned over all questions, also on resume, so that a batch always has the same members.
-    asked = questions(_compared(folder, spec))
     done = set(spec["done"])
     length = min(spec["trained_length"] or engine.context_length, engine.context_length)
-    finished = 0
+    # Planned over all questions, also on resume, so that a batch always has the same members.
     for number, batch in enumerate(judge.plan(engine, asked)):
         members = [asked[i] for i in batch]
         if any(judge.meta_id(question, engine.weights_hash) not in done for question in members):
             reach("batch_begun")
             folder.emit(number, [*judge.ask(engine, members, length), *notes.take(number)])
-        finished += len(members)
-        folder.report(Progress(finished, len(asked), "comparisons"))
+            meter.made(len(members))
+        else:
+            meter.had(len(members))
     engine.close()
 
 

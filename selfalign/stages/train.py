@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -247,9 +248,14 @@ def _train(folder: JobFolder, spec: dict[str, Any], final: Path) -> dict[str, An
     output = final.with_name(f".{final.name}.partial")
     shutil.rmtree(output, ignore_errors=True)
 
+    folder.report(Progress(0, 0, "steps", "loading the model and what the reference gives"))
+    before: int | None = None  # steps of an earlier process; one that goes on begins with the step after them
+
     def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        nonlocal before
+        before = done - 1 if before is None else before
         note = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
-        folder.report(Progress(done, total, "steps", 0, note))
+        folder.report(Progress(done, total, "steps", note, before, time.time()))
 
     scratch = folder.path / "scratch"
     scratch.mkdir(exist_ok=True)

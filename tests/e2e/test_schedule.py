@@ -103,10 +103,10 @@ def prefect(project: Project, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def three_rounds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_api: str) -> Project:
+def two_rounds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_api: str) -> Project:
     """A run that a worker's schedule made, with the worker and its firing killed on the way."""
     project = Project(tmp_path_factory.mktemp("scheduled") / "project", tiny_model, prefect_api)
-    config = project.write(**QUICK, rounds=3, execution={"rounds_per_start": 1})
+    config = project.write(**QUICK, rounds=2, execution={"rounds_per_start": 1})
     prefect(project, "work-pool", "create", "selfalign", "--type", "process")
     prefect(
         project, "deploy", "--name", "nightly", "--interval", "10", "--param", f"config={config}",
@@ -117,59 +117,61 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, pre
         until(lambda: working_on(project, "round-1-generate"), "the first firing", 180)
         kill_tree(process.pid)
     with running(project, *worker):
-        until(lambda: rounds_done(project) == 3, "three rounds", 600)
+        until(lambda: rounds_done(project) == 2, "two rounds", 600)
         until(lambda: any(r["state"]["name"] == "AllDone" for r in flow_runs(prefect_api, "nightly")), "all done")
     return project
 
 
-def test_a_schedule_makes_a_round_a_firing_and_survives_a_kill(three_rounds: Project) -> None:
-    assert three_rounds.api
-    runs = flow_runs(three_rounds.api, "nightly")
+def test_a_schedule_makes_a_round_a_firing_and_survives_a_kill(two_rounds: Project) -> None:
+    assert two_rounds.api
+    runs = flow_runs(two_rounds.api, "nightly")
     states = [(run["state"]["name"], run["state"]["message"]) for run in runs]
-    assert [message for name, message in states if name == "Completed"] == [f"Round {n} is done." for n in (1, 2, 3)]
+    assert [message for name, message in states if name == "Completed"] == [f"Round {n} is done." for n in (1, 2)]
     assert "Crashed" in [name for name, _ in states], "the killed firing does not look alive"
     assert {name for name, _ in states} <= {"Completed", "Crashed", "Skipped", "AllDone", "Pending", "Running"}
     assert {run["name"] for run in runs if run["state"]["name"] == "Completed"} == {"tiny"}
-    assert [row["model"] for row in three_rounds.sql("select model from round_summary order by round")] == [
-        "M0", "M1", "M2", "M3",
-    ]  # fmt: skip
+    assert [row["model"] for row in two_rounds.sql("select model from round_summary order by round")] == [
+        "M0",
+        "M1",
+        "M2",
+    ]
 
 
-def test_the_page_has_stages_tables_and_events(three_rounds: Project) -> None:
-    assert three_rounds.api
-    artifacts = ask(three_rounds.api, "artifacts/latest/filter")
+def test_the_page_has_stages_tables_and_events(two_rounds: Project) -> None:
+    assert two_rounds.api
+    artifacts = ask(two_rounds.api, "artifacts/latest/filter")
     shown = {artifact["key"]: artifact for artifact in artifacts}
-    assert [row["model"] for row in json.loads(shown["tiny-rounds"]["data"])] == ["M0", "M1", "M2", "M3"]
+    assert [row["model"] for row in json.loads(shown["tiny-rounds"]["data"])] == ["M0", "M1", "M2"]
     assert "paired" in shown["tiny-yields"]["data"]
-    report = three_rounds.workspace / "report.html"
+    report = two_rounds.workspace / "report.html"
     assert shown["tiny-report"]["data"] == f"[{report.resolve().as_uri()}]({report.resolve().as_uri()})"
-    until(lambda: "rounds 0 to 3 are done" in report.read_text(encoding="utf-8"), "the report of the last round")
-    names = {run["name"] for run in ask(three_rounds.api, "task_runs/filter")}
-    assert {"round-0-answer", "round-3-train"} <= names
+    until(lambda: "rounds 0 to 2 are done" in report.read_text(encoding="utf-8"), "the report of the last round")
+    names = {run["name"] for run in ask(two_rounds.api, "task_runs/filter")}
+    assert {"round-0-answer", "round-2-train"} <= names
     since = {"occurred": {"since": "2020-01-01T00:00:00Z"}, "event": {"prefix": ["selfalign."]}}
-    events = ask(three_rounds.api, "events/filter", {"filter": since})["events"]
+    events = ask(two_rounds.api, "events/filter", {"filter": since})["events"]
     assert {"selfalign.run.started", "selfalign.round.finished", "selfalign.run.finished"} <= {
         event["event"] for event in events
     }
     last = max((e for e in events if e["event"] == "selfalign.round.finished"), key=lambda e: e["occurred"])
     assert last["resource"]["prefect.resource.id"] == "selfalign.run.tiny"
-    assert last["payload"]["model"] == "M3"
+    assert last["payload"]["model"] == "M2"
 
 
 @pytest.fixture
-def more(three_rounds: Project, tmp_path: Path) -> Project:
-    """A copy of the finished run, with a fourth round to make."""
-    project = Project(tmp_path / "project", three_rounds.model, three_rounds.api)
-    shutil.copytree(three_rounds.folder, project.folder, ignore=shutil.ignore_patterns("prefect", "start.log"))
-    project.write(**QUICK, rounds=4)
+def more(two_rounds: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run, with a third round to make."""
+    project = Project(tmp_path / "project", two_rounds.model, two_rounds.api)
+    shutil.copytree(two_rounds.folder, project.folder, ignore=shutil.ignore_patterns("prefect", "start.log"))
+    project.write(**QUICK, rounds=3)
     return project
 
 
 def test_a_run_waits_for_approval_and_for_a_pause_to_end(more: Project) -> None:
     assert more.api
-    more.write(**QUICK, rounds=4, execution={"approve": True, "report": False})
+    more.write(**QUICK, rounds=3, execution={"approve": True, "report": False})
     with running(more, "selfalign", "run", "run.yaml") as process:
-        until(lambda: "round 3 waits for approval" in log_of(more), "waiting")
+        until(lambda: "round 2 waits for approval" in log_of(more), "waiting")
 
         def paused() -> Any:
             return ask(more.api or "", "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
@@ -182,17 +184,17 @@ def test_a_run_waits_for_approval_and_for_a_pause_to_end(more: Project) -> None:
         assert more.selfalign("pause", "runs/tiny").returncode == 0
         until(lambda: "\npaused; go on with" in log_of(more), "paused between two stages")
         assert process.poll() is None
-        assert "approved up to round 3" in more.selfalign("approve", "runs/tiny").stdout
+        assert "approved up to round 2" in more.selfalign("approve", "runs/tiny").stdout
         assert process.wait(180) == 0
-    assert rounds_done(more) == 4
+    assert rounds_done(more) == 3
 
 
 def test_an_unapproved_run_may_end_instead_of_waiting(more: Project) -> None:
-    more.write(**QUICK, rounds=4, execution={"approve": True, "when_paused": "exit", "report": False})
+    more.write(**QUICK, rounds=3, execution={"approve": True, "when_paused": "exit", "report": False})
     done = more.selfalign("run", "run.yaml")
     assert done.returncode == 0, done.stderr
     assert "selfalign approve" in done.stderr
-    assert rounds_done(more) == 3
+    assert rounds_done(more) == 2
 
 
 def test_serve_fires_skips_what_overlaps_and_a_cancelled_firing_can_be_resumed(more: Project) -> None:
@@ -202,34 +204,34 @@ def test_serve_fires_skips_what_overlaps_and_a_cancelled_firing_can_be_resumed(m
         with Workspace(more.workspace).lock():
             skipped = until(lambda: [r for r in flow_runs(api, "often") if r["state"]["name"] == "Skipped"], "skip")
         assert [run for run in skipped if "already running" in run["state"]["message"]]
-        until(lambda: working_on(more, "round-4-generate") or working_on(more, "round-4-train"), "a firing at work")
+        until(lambda: working_on(more, "round-3-generate") or working_on(more, "round-3-train"), "a firing at work")
         (busy,) = [r for r in flow_runs(api, "often") if r["state"]["name"] == "Running"]
         ask(api, f"flow_runs/{busy['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
         until(
             lambda: [r for r in flow_runs(api, "often") if r["id"] == busy["id"] and r["state"]["type"] == "CANCELLED"],
             "cancelled",
         )
-        until(lambda: rounds_done(more) == 4, "a later firing goes on")
-    assert more.sql("select max(attempt) > 1 again from stages where round = 4") == [{"again": True}]
+        until(lambda: rounds_done(more) == 3, "a later firing goes on")
+    assert more.sql("select max(attempt) > 1 again from stages where round = 3") == [{"again": True}]
 
 
 def test_a_run_outlives_its_stage_process_and_its_server(more: Project) -> None:
     more.api = None
-    more.write(**QUICK, rounds=4, execution={"retry_delay_seconds": 0.1, "report": False})
+    more.write(**QUICK, rounds=3, execution={"retry_delay_seconds": 0.1, "report": False})
     with running(more, "selfalign", "run", "run.yaml") as process:
-        until(lambda: working_on(more, "round-4-generate"), "generating")
+        until(lambda: working_on(more, "round-3-generate"), "generating")
         (server,) = [p for p in psutil.Process(process.pid).children() if "flows.server" in command_of(p)]
         until(lambda: lost_a_stage(more), "a second attempt")
         server.kill()
         assert process.wait(180) == 0, log_of(more)
     assert "EventsWorker" not in log_of(more), "its end waits for events that nobody takes any more"
-    assert rounds_done(more) == 4
+    assert rounds_done(more) == 3
     # Which stage was hit depends on the machine: generating takes a moment only.
-    assert more.sql("select max(attempt) > 1 again from stages where round = 4") == [{"again": True}]
-    assert more.sql("select count(*) = 12 * 4 whole from candidates where round = 4 and split = 'train'") == [
+    assert more.sql("select max(attempt) > 1 again from stages where round = 3") == [{"again": True}]
+    assert more.sql("select count(*) = 12 * 4 whole from candidates where round = 3 and split = 'train'") == [
         {"whole": True}
     ]
-    assert more.sql("select count(*) n from stages where round = 4 and status <> 'done'") == [{"n": 0}]
+    assert more.sql("select count(*) n from stages where round = 3 and status <> 'done'") == [{"n": 0}]
     time.sleep(2)
     assert not [p for p in psutil.process_iter(["cmdline", "environ"]) if is_server_of(p, process.pid)]
 
@@ -241,7 +243,7 @@ def lost_a_stage(project: Project) -> bool:
     for record in Workspace(project.workspace)._process_records():
         with suppress(psutil.Error):
             stage = psutil.Process(record["pid"])
-            if record["what"].startswith("round 4") and stage.create_time() == record["started"]:
+            if record["what"].startswith("round 3") and stage.create_time() == record["started"]:
                 stage.kill()
     return False
 

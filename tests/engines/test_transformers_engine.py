@@ -114,6 +114,14 @@ def test_the_same_seed_gives_the_same_text(engine: TransformersEngine) -> None:
     assert other.token_ids != first.token_ids
 
 
+def test_tokens_are_told_while_they_are_sampled(make: Make) -> None:
+    engine, told = make(), list[int]()
+    engine.on_tokens = told.append
+    made = [completion for group in engine.generate(requests(), SAMPLED) for completion in group]
+    assert any(c.end_token_id is not None for c in made) and len(told) > 1
+    assert sum(told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+
+
 @pytest.mark.parametrize("params", [SAMPLED, SamplingParams(0.6, 1.0, 0, 16), SamplingParams(0.0, 1.0, 0, 16)], ids=str)
 def test_logprob_is_that_of_log_probs(engine: TransformersEngine, params: SamplingParams) -> None:
     for request, completions in zip(requests(), engine.generate(requests(), params), strict=True):

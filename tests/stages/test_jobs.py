@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from selfalign.errors import GuardFailed, StageFailed
 from selfalign.stages.jobs import JobFolder, Progress
 from selfalign.types import Evaluation, Event
@@ -47,7 +51,30 @@ def test_progress_is_whole_or_absent(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path)
     folder.prepare({}, {})
     assert folder.progress() is None
-    folder.report(Progress(1, 2, "answers", 3, "note"))
-    assert folder.progress() == Progress(1, 2, "answers", 3, "note")
+    folder.report(Progress(1, 2, "answers", "note", 1, 3.5))
+    assert folder.progress() == Progress(1, 2, "answers", "note", 1, 3.5)
     (tmp_path / "progress.json").write_text("{")
     assert folder.progress() is None
+
+
+def progress(done: int, at: float, before: int = 0, total: int = 100) -> Progress:
+    return Progress(done, total, "steps", before=before, at=at)
+
+
+def test_the_time_left() -> None:
+    assert progress(25, 110.0).seconds_left(100.0, now=110.0) == pytest.approx(30.0)
+    assert progress(25, 110.0).seconds_left(100.0, now=115.0) == pytest.approx(25.0), "it passes between two reports"
+    assert progress(75, 110.0, before=50).seconds_left(100.0, now=110.0) == pytest.approx(10.0), "that was free"
+    assert progress(50, 110.0, before=50).seconds_left(100.0, now=200.0) is None
+    assert progress(0, 110.0, total=0).seconds_left(100.0, now=200.0) is None
+
+
+moments = st.floats(0, 1e6, allow_nan=False)
+
+
+@given(moments, st.integers(0, 50), moments, st.integers(0, 100), st.integers(0, 100), moments)
+def test_the_time_left_is_never_negative(
+    began: float, before: int, at: float, done: int, total: int, now: float
+) -> None:
+    left = progress(done, at, before, total).seconds_left(began, now)
+    assert left is None or left >= 0

@@ -39,6 +39,7 @@ install: $(STAMP)
 # torch first and by its exact version: a machine may keep a CPU build of just that one, and a plain
 # requirement would take the newest with gigabytes of CUDA beside it.
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): about two minutes, 2.4 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off $$(grep '^torch==' constraints.txt)
 	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"

@@ -58,12 +58,8 @@ class ConsoleReporter(Reporter):
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self.close()  # a stage that is tried again did not finish
-        self._label, self._started, self._last_line, self._began = (
-            label,
-            time.monotonic(),
-            time.monotonic(),
-            time.time(),
-        )
+        self._label, self._began = label, time.time()
+        self._started = self._last_line = time.monotonic()
         if not self.console.is_terminal:
             self._line(f"{label} ...")
             return
@@ -90,12 +86,8 @@ class ConsoleReporter(Reporter):
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
             left = progress.seconds_left(self._began, time.time())
-            parts = [
-                f"{progress.done}/{progress.total} {progress.unit}" if progress.total else "",
-                progress.note,
-                "" if left is None else f"about {left:.0f} s left",
-            ]
-            self._line(f"{self._label}: {', '.join(filter(None, parts))}")
+            parts = [*progress.told, *([] if left is None else [f"about {left:.0f} s left"])]
+            self._line(f"{self._label}: {', '.join(parts)}")
 
     def finish(self, summary: str) -> None:
         if self._bars:

@@ -103,6 +103,8 @@ def test_lines_of_rows_and_progress() -> None:
     doing = Doing(1, "generate", 83.4, Progress(192, 320, "answers", "146 tokens/s"), 41.2)
     assert stage(doing) == ("round 1 generate: 60 % (192/320 answers, 146 tokens/s, 0:01:23 so far, about 41 s left)")
     assert stage(Doing(1, "train", 5.0)) == "round 1 train: 5 s so far"
+    loading = Doing(1, "train", 5.0, Progress(0, 0, "steps", "loading the model"))
+    assert stage(loading) == "round 1 train: (loading the model, 5 s so far)"
     look = Look("made", State.running, pid=7, last=2, doing=doing)
     assert line(look) == f"made: running (pid 7, rounds 0 to 2); {stage(doing)}"
     assert heading(Look("made", State.failed, "no\x1b[2J\nroom", exit_code=1)).endswith("room; exit status 1")

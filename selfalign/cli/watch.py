@@ -107,10 +107,10 @@ def stage(doing: Doing) -> str:
     if progress is None:
         return f"{name}: {elapsed}"
     share = "" if doing.percent is None else f" {doing.percent} %"
-    parts = [f"{progress.done}/{progress.total} {progress.unit}", progress.note, elapsed]
+    parts = [*progress.told, elapsed]
     if doing.left is not None:
         parts.append(f"about {duration(doing.left)} left")
-    return f"{name}:{share} ({', '.join(part for part in parts if part)})"
+    return f"{name}:{share} ({', '.join(parts)})"
 
 
 def duration(seconds: float) -> str:
@@ -123,7 +123,7 @@ def _bar(doing: Doing) -> RenderableType:
     if doing.progress is None:
         return text
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(doing.progress.total, doing.progress.done, width=_BAR_WIDTH), text)
+    grid.add_row(ProgressBar(doing.progress.total or None, doing.progress.done, width=_BAR_WIDTH), text)
     return grid
 
 

@@ -54,10 +54,16 @@ class Progress:
     before: int = 0
     at: float = 0.0
 
+    @property
+    def told(self) -> list[str]:
+        """How many of how many, and the note: what of it there is to tell."""
+        counted = f"{self.done}/{self.total} {self.unit}" if self.total else ""
+        return [part for part in (counted, self.note) if part]
+
     def seconds_left(self, began: float, now: float) -> float | None:
-        """At the pace since ``began``, when this process did; None where nothing was done since."""
+        """At the pace since ``began``, when this process did; None where nothing was done since, or all is done."""
         made = self.done - self.before
-        if made <= 0 or self.at <= began:
+        if made <= 0 or self.done >= self.total or self.at <= began:
             return None
         return max((self.at - began) / made * (self.total - self.done) - (now - self.at), 0.0)
 

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from selfalign.durable import write_atomic
+from selfalign.durable import read_object, write_atomic
 from selfalign.errors import GuardFailed, StageFailed
 from selfalign.identity import content_id, hash_weights
 from selfalign.packing import can_pack
@@ -237,11 +237,8 @@ def _packing(trainer: Any, config: TrainingSettings) -> str:
 
 def _read_begun(path: Path) -> dict[str, Any] | None:
     """What a training found when it began; None where it has not, or where a power cut left half of it."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and {"guards", "packing"} <= found.keys() else None
+    found = read_object(path)
+    return found if {"guards", "packing"} <= found.keys() else None
 
 
 def write_output(trainer: Any, config: TrainingSettings, job: TrainingJob, parent_hash: str, steps: int) -> None:

@@ -130,11 +130,8 @@ def test_a_schedule_makes_a_round_a_firing_and_survives_a_kill(two_rounds: Proje
     assert "Crashed" in [name for name, _ in states], "the killed firing does not look alive"
     assert {name for name, _ in states} <= {"Completed", "Crashed", "Skipped", "AllDone", "Pending", "Running"}
     assert {run["name"] for run in runs if run["state"]["name"] == "Completed"} == {"tiny"}
-    assert [row["model"] for row in two_rounds.sql("select model from round_summary order by round")] == [
-        "M0",
-        "M1",
-        "M2",
-    ]
+    rounds = two_rounds.sql("select model from round_summary order by round")
+    assert [row["model"] for row in rounds] == ["M0", "M1", "M2"]
 
 
 def test_the_page_has_stages_tables_and_events(two_rounds: Project) -> None:

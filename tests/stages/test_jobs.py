@@ -67,6 +67,7 @@ def test_the_time_left() -> None:
     assert progress(75, 110.0, before=50).seconds_left(100.0, now=110.0) == pytest.approx(10.0), "that was free"
     assert progress(50, 110.0, before=50).seconds_left(100.0, now=200.0) is None
     assert progress(0, 110.0, total=0).seconds_left(100.0, now=200.0) is None
+    assert progress(100, 110.0).seconds_left(100.0, now=110.0) is None, "nothing is left"
 
 
 moments = st.floats(0, 1e6, allow_nan=False)

@@ -18,7 +18,8 @@ MEAN_ANSWER_SHARE = 0.7
 
 def engine(context: RunContext, found: Preflight) -> CountingEngine:
     _, settings = concrete(own_engine(context.config.generate.engine), context.config, found.model.parameters)
-    limits = {name: getattr(settings, name) for name in ("max_rows", "token_budget") if hasattr(settings, name)}
+    names = ("max_rows", "max_num_seqs", "token_budget")
+    limits = {name: value for name in names if (value := getattr(settings, name, None)) is not None}
     return CountingEngine(
         found.model.context_length, found.characters_a_token, found.extra_tokens, MEAN_ANSWER_SHARE, **limits
     )

@@ -52,6 +52,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._value_buffer = _room_for(self.values[:, :, first_column:], rows=rows)
         self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
 
+    def append(self, other: GrowingLayer) -> None:
+        """Append the rows of ``other``; the columns of both end together."""
+        length = max(self.keys.shape[2], other.keys.shape[2])
+        self._key_buffer = _room_for_both(self.keys, other.keys)
+        self._value_buffer = _room_for_both(self.values, other.values)
+        self.keys, self.values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
+
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self.keep(indices)
 
@@ -64,6 +71,19 @@ def _room_for(states: torch.Tensor, length: int | None = None, rows: torch.Tenso
     batch, heads, used, width = states.shape
     buffer = states.new_empty(len(rows) if rows is not None else batch, heads, (length or used) + _ROOM, width)
     buffer[:, :, :used] = states if rows is None else states.index_select(0, rows)
+    return buffer
+
+
+def _room_for_both(upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+    """A buffer with the rows of both, padded on the left, and room for more columns."""
+    rows, heads, _, width = upper.shape
+    length = max(upper.shape[2], lower.shape[2])
+    buffer = upper.new_empty(rows + len(lower), heads, length + _ROOM, width)
+    for states, part in ((upper, buffer[:rows]), (lower, buffer[rows:])):
+        padding = length - states.shape[2]
+        # Masked, but not left as memory happens to be: NaN times an attention of 0 is NaN.
+        part[:, :, :padding] = 0
+        part[:, :, padding:length] = states
     return buffer
 
 
@@ -86,6 +106,12 @@ def keep_rows(cache: DynamicCache, rows: torch.Tensor, first_column: int = 0) ->
             layer.keep(rows, first_column)
         else:
             layer.batch_select_indices(rows)
+
+
+def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
+    """Append the rows of ``other`` to every layer; both are plain."""
+    for layer, more in zip(cache.layers, other.layers, strict=True):
+        layer.append(more)
 
 
 def copy_of_rows(cache: DynamicCache, config: Any, rows: torch.Tensor) -> DynamicCache:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+#: New tokens up to which rows are taken for choices that are scored, and not for samples.
+_ONLY_READ = 8
+
 
 def plan_batches(
     lengths: Sequence[int], *, samples: int, max_tokens: int, max_rows: int, token_budget: int
@@ -29,15 +32,27 @@ def plan_batches(
     return [batch[::-1] for batch in batches]
 
 
-def split_rows(lengths: Sequence[int], *, max_tokens: int, max_rows: int, token_budget: int) -> list[range]:
-    """Rows (by their prompt's length) in consecutive pieces within ``max_rows`` and ``token_budget``; at least one each.
+def refilled_batches(
+    lengths: Sequence[int], *, samples: int, max_tokens: int, max_rows: int, together: int, token_budget: int
+) -> list[list[int]]:
+    """:func:`plan_batches` for an engine that decodes ``together`` rows within ``token_budget`` and refills their places.
 
-    For what :func:`plan_batches` cannot divide, the many samples of one prompt. The pieces are of equal size, or one
-    row apart: a last piece of a few rows would cost nearly as long as a full one.
+    Samples have as many waiting rows beside them as ``max_rows`` allows. What is only read gains nothing from waiting
+    rows: its batches are no larger than what is in memory at once, so that a kill costs little.
     """
-    if not lengths:
-        return []
-    most = max(1, min(max_rows, token_budget // (max(lengths) + max_tokens)))
-    pieces = -(-len(lengths) // most)
-    bounds = [len(lengths) * piece // pieces for piece in range(pieces + 1)]
+    together = min(together, max_rows)
+    waiting = max_rows / together if max_tokens > _ONLY_READ else 1
+    return plan_batches(
+        lengths, samples=samples, max_tokens=max_tokens, max_rows=int(together * waiting),
+        token_budget=int(token_budget * waiting),
+    )  # fmt: skip
+
+
+def even_pieces(count: int, most: int) -> list[range]:
+    """``count`` rows in as few consecutive pieces of at most ``most`` as there can be.
+
+    They are of equal size, or one row apart: a last piece of a few rows would cost nearly as long as a full one.
+    """
+    pieces = -(-count // most)
+    bounds = [count * piece // pieces for piece in range(pieces + 1)] if pieces else [0]
     return [range(start, stop) for start, stop in itertools.pairwise(bounds)]

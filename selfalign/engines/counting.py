@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from selfalign.engines.batching import plan_batches
+from selfalign.engines.batching import refilled_batches
 from selfalign.prefixes import shared_prefix_length
 from selfalign.types import Completion, GenerationRequest, Message, SamplingParams, TokenSequence
 
@@ -32,7 +32,8 @@ class CountingEngine:
         extra_tokens: int = 0,
         answer_share: float = 1.0,
         *,
-        max_rows: int = 64,
+        max_rows: int = 256,
+        max_num_seqs: int = 128,
         token_budget: int = 32768,
     ) -> None:
         self.context_length = context_length
@@ -40,6 +41,7 @@ class CountingEngine:
         self._extra = extra_tokens
         self._answer_share = answer_share
         self._max_rows = max_rows
+        self._max_num_seqs = max_num_seqs
         self._token_budget = token_budget
         self.read = 0
         self.written = 0
@@ -56,9 +58,10 @@ class CountingEngine:
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
         """See protocols.Engine."""
-        return plan_batches(
-            lengths, samples=samples, max_tokens=max_tokens, max_rows=self._max_rows, token_budget=self._token_budget
-        )
+        return refilled_batches(
+            lengths, samples=samples, max_tokens=max_tokens, max_rows=self._max_rows, together=self._max_num_seqs,
+            token_budget=self._token_budget,
+        )  # fmt: skip
 
     def generate(self, requests: Sequence[GenerationRequest], params: SamplingParams) -> list[tuple[Completion, ...]]:
         """See protocols.Engine; a prompt is read once for all of its samples."""

@@ -1,19 +1,26 @@
-"""Prefill and the decode loop: every distinct prompt is read once, finished rows leave the batch."""
+"""Prefill and the decode loop: every distinct prompt is read once, waiting rows take the place of finished ones."""
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from selfalign.engines.attention import copy_of_rows, is_plain, keep_rows, new_cache
+from selfalign.engines.attention import append_rows, copy_of_rows, is_plain, keep_rows, new_cache
 from selfalign.engines.sampling import choose_tokens, uniform_numbers
+from selfalign.prefixes import shared_prefix_length
 from selfalign.types import SamplingParams
 
 #: A batch is compacted once at most this share of its rows is unfinished: copying the cache costs about one step.
 COMPACT_AT = 0.75
+#: Rows enter once at most this share of the places is taken: what they enter costs about one step as well.
+REFILL_AT = 0.75
+#: A shared prefix shorter than this is not worth a forward pass of its own.
+MIN_SHARED_PREFIX = 16
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,17 @@ def keep(context: Context, rows: torch.Tensor) -> None:
     keep_rows(context.cache, rows, first)
 
 
+def join(context: Context, other: Context) -> None:
+    """Append the rows of ``other`` in place; both caches are plain. What has fewer columns is padded on the left."""
+    columns = max(context.mask.shape[1], other.mask.shape[1])
+    context.mask = torch.cat(
+        [torch.nn.functional.pad(mask, (columns - mask.shape[1], 0)) for mask in (context.mask, other.mask)]
+    )
+    context.positions = torch.cat([context.positions, other.positions])
+    context.logits = torch.cat([context.logits, other.logits])
+    append_rows(context.cache, other.cache)
+
+
 def copied(model: Any, context: Context, rows: int) -> Context:
     """``rows`` copies of a context of one row with a plain cache, which is left as it is."""
     first = torch.zeros(rows, dtype=torch.long, device=model.device)
@@ -99,19 +117,23 @@ def copied(model: Any, context: Context, rows: int) -> Context:
 
 
 class PromptReader:
-    """Reads the prompts of rows, and keeps the last one: samples of one prompt in several batches read it once."""
+    """Reads the prompts of rows; what all of ``prompts`` begin with, and the last prompt, is kept and not read again."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, prompts: Sequence[tuple[int, ...]]) -> None:
         self._model = model
         self._prompt: tuple[int, ...] | None = None
         self._read: Context | None = None
+        self._shared = _shared_prefix(prompts) if refills(model) else ()
+        self._prefix: Context | None = None
 
     def read(self, rows: Sequence[Row]) -> Context:
         """A context with one row for each of ``rows``, to be written to; every distinct prompt is read once."""
         prompts = list(dict.fromkeys(row.prompt_ids for row in rows))
         if prompts == [self._prompt] and self._read is not None:
             return copied(self._model, self._read, len(rows))
-        context = prefill(self._model, prompts)
+        if self._shared and self._prefix is None:
+            self._prefix = prefill(self._model, [self._shared])
+        context = prefill(self._model, [prompt[len(self._shared) :] for prompt in prompts], self._prefix)
         if len(prompts) == 1 and is_plain(context.cache):
             self._prompt, self._read = prompts[0], context
             return copied(self._model, context, len(rows))
@@ -121,58 +143,94 @@ class PromptReader:
         return context
 
 
+def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    distinct = list(dict.fromkeys(prompts))
+    if len(distinct) < 2:
+        return ()
+    # At least one token of every prompt is left to be read after the prefix.
+    length = min(shared_prefix_length(distinct), min(map(len, distinct)) - 1)
+    return distinct[0][:length] if length >= MIN_SHARED_PREFIX else ()
+
+
+def refills(model: Any) -> bool:
+    """Whether rows can enter a batch of ``model`` that is under way: they are padded, which not every cache bears."""
+    return is_plain(new_cache(model.config))
+
+
 def decode(
     model: Any,
     rows: Sequence[Row],
     params: SamplingParams,
     end_ids: Sequence[int],
-    prompts: PromptReader | None = None,
+    reader: PromptReader,
+    together: int,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[Sample]:
     """Sample every row to its end token or ``params.max_tokens``, in order of ``rows``.
 
-    A row's tokens depend on its prompt and seed; neighbours and batch size matter only through the
-    rounding of matrix products. ``on_tokens`` is told after every step how many tokens it made.
+    At most ``together`` rows are decoded at a time, and the others enter in their order as rows end (Orca,
+    Yu et al. 2022); more than ``together`` need :func:`refills`. A row's tokens depend on its prompt and seed;
+    neighbours matter only through the rounding of matrix products, and the same ``rows`` have the same neighbours.
+    ``on_tokens`` is told after every step how many tokens it made.
     """
-    context = (prompts or PromptReader(model)).read(rows)
-    return _sample(model, context, [row.seed for row in rows], params, end_ids, on_tokens)
-
-
-def _sample(
-    model: Any,
-    context: Context,
-    seeds: Sequence[int],
-    params: SamplingParams,
-    end_ids: Sequence[int],
-    on_tokens: Callable[[int], None],
-) -> list[Sample]:
-    device, n_rows, steps = model.device, len(seeds), params.max_tokens
-    uniform = uniform_numbers(seeds, steps if params.temperature > 0 else 1).to(device)
+    device, steps = model.device, params.max_tokens
+    uniform = uniform_numbers([row.seed for row in rows], steps if params.temperature > 0 else 1).to(device)
     ends = torch.tensor(end_ids, dtype=torch.long, device=device)
-    tokens = torch.zeros(n_rows, steps, dtype=torch.long, device=device)
-    log_probs = torch.zeros(n_rows, dtype=torch.float64, device=device)
-    length = torch.full((n_rows,), steps, dtype=torch.long, device=device)
-    # Which sample each row of the batch makes, and whether it still does.
-    sample = torch.arange(n_rows, device=device)
-    live = torch.ones(n_rows, dtype=torch.bool, device=device)
-    n_live = n_rows
-    for step in range(steps):
-        chosen, gained = choose_tokens(context.logits, uniform[sample, step % uniform.shape[1]], params)
-        log_probs[sample] += torch.where(live, gained, 0.0)
-        tokens[sample, step] = chosen
-        ended = live & torch.isin(chosen, ends)
-        length[sample[ended]] = step
-        live &= ~ended
-        on_tokens(n_live)
-        n_live = int(live.sum())
-        if n_live == 0 or step + 1 == steps:
-            break
-        if n_live <= COMPACT_AT * len(sample):
-            rows = live.nonzero().squeeze(-1)
-            keep(context, rows)
-            sample, chosen, live = sample[rows], chosen[rows], live[rows]
-        extend(model, context, chosen)
-    return _samples(tokens, log_probs, length)
+    # A column more than there are steps: there write the rows that have ended and still are in the batch.
+    tokens = torch.zeros(len(rows), steps + 1, dtype=torch.long, device=device)
+    log_probs = torch.zeros(len(rows), dtype=torch.float64, device=device)
+    length = torch.full((len(rows),), steps, dtype=torch.long, device=device)
+    waiting = _groups(rows, together)
+    while waiting:
+        entering = _next(waiting, together)
+        context = reader.read([rows[index] for index in entering])
+        # Which sample each row of the batch makes, its next column, and whether it still makes it.
+        sample = torch.tensor(entering, device=device)
+        at, live = torch.zeros_like(sample), torch.ones_like(sample, dtype=torch.bool)
+        n_live = len(entering)
+        while n_live:
+            chosen, gained = choose_tokens(context.logits, uniform[sample, at % uniform.shape[1]], params)
+            log_probs[sample] += torch.where(live, gained, 0.0)
+            tokens[sample, at] = chosen
+            ended = live & torch.isin(chosen, ends)
+            length[sample[ended]] = at[ended]
+            on_tokens(n_live)
+            live &= ~ended & (at + 1 < steps)
+            at = torch.where(live, at + 1, steps)
+            n_live = int(live.sum())
+            if n_live == 0:
+                break
+            entering = _next(waiting, together - n_live) if n_live <= REFILL_AT * together else []
+            if n_live <= COMPACT_AT * len(sample) or (entering and n_live < len(sample)):
+                left = live.nonzero().squeeze(-1)
+                keep(context, left)
+                sample, at, chosen, live = sample[left], at[left], chosen[left], live[left]
+            extend(model, context, chosen)
+            if entering:
+                join(context, reader.read([rows[index] for index in entering]))
+                sample = torch.cat([sample, torch.tensor(entering, device=device)])
+                at = torch.cat([at, at.new_zeros(len(entering))])
+                live = torch.cat([live, live.new_ones(len(entering))])
+                n_live += len(entering)
+    return _samples(tokens[:, :steps], log_probs, length)
+
+
+def _groups(rows: Sequence[Row], together: int) -> deque[list[int]]:
+    """Indices into ``rows``, those of one prompt together, in pieces that find room whenever rows may enter."""
+    most = max(1, together - int(REFILL_AT * together))
+    groups: deque[list[int]] = deque()
+    for _, found in itertools.groupby(range(len(rows)), key=lambda index: rows[index].prompt_ids):
+        same = list(found)
+        groups += [same[start : start + most] for start in range(0, len(same), most)]
+    return groups
+
+
+def _next(waiting: deque[list[int]], room: int) -> list[int]:
+    """Take from ``waiting``, in its order, what has room."""
+    taken: list[int] = []
+    while waiting and len(taken) + len(waiting[0]) <= room:
+        taken += waiting.popleft()
+    return taken
 
 
 def _samples(tokens: torch.Tensor, log_probs: torch.Tensor, length: torch.Tensor) -> list[Sample]:

@@ -18,8 +18,6 @@ from selfalign.types import TokenSequence
 _HEAD_POSITIONS = 512
 #: Tokens of a forest: attention costs with the square of them, what forests read twice with their number.
 FOREST_TOKENS = 512
-#: A shared prefix shorter than this is not worth a forward pass of its own.
-MIN_SHARED_PREFIX = 16
 
 
 def read_prefix(model: Any, prefix_ids: Sequence[int]) -> Context | None:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from selfalign.config import Settings
-from selfalign.engines.batching import plan_batches, split_rows
+from selfalign.engines.batching import even_pieces, plan_batches, refilled_batches
 from selfalign.engines.chat import ChatEncoder, encode_choice
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.engines.requests import as_completions, check_window, refuse_nan
@@ -42,8 +42,13 @@ class TransformersEngine(ChatEncoder):
 
     class Config(Settings):
         id: Literal["transformers"] = "transformers"
-        token_budget: int = Field(32768, ge=64, description="tokens in memory at once: rows x (prompt + max_tokens)")
-        max_rows: int = Field(64, ge=1, description="samples decoded together")
+        token_budget: int = Field(
+            32768, ge=64, description="tokens in memory at once: samples decoded together x (prompt + max_tokens)"
+        )
+        max_rows: int = Field(256, ge=1, description="samples of one batch: what a kill may cost")
+        max_num_seqs: int = Field(
+            128, ge=1, description="samples decoded together; the others of a batch enter as samples end"
+        )
         attention: str = Field("sdpa", description="attention implementation as transformers names them")
 
     def __init__(
@@ -79,12 +84,13 @@ class TransformersEngine(ChatEncoder):
         self._backoff = Backoff(on_event or (lambda kind, message: None))
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:
-        """See protocols.Engine and :func:`plan_batches`."""
-        return plan_batches(
+        """See protocols.Engine and :func:`refilled_batches`."""
+        return refilled_batches(
             lengths,
             samples=samples,
             max_tokens=max_tokens,
             max_rows=self.config.max_rows,
+            together=self.config.max_num_seqs,
             token_budget=self.config.token_budget,
         )
 
@@ -95,10 +101,8 @@ class TransformersEngine(ChatEncoder):
             BadInput: a prompt does not leave ``max_tokens`` of the window.
             StageFailed: a single sample does not fit in memory, or the model's output is not a number.
         """
-        from selfalign.engines.decoding import PromptReader, Row, Sample, decode
+        from selfalign.engines.decoding import PromptReader, Row, Sample, decode, refills
 
-        if not requests:
-            return []
         prompts = [self.encode_prompt(request.messages) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
             self._check_window(f"request {request.request_id}", len(prompt), params.max_tokens, "max_tokens")
@@ -107,21 +111,22 @@ class TransformersEngine(ChatEncoder):
             for request, prompt in zip(requests, prompts, strict=True)
             for seed in request.seeds
         ]  # fmt: skip
-
-        read = PromptReader(self._model)
+        if not rows:
+            return [() for _ in requests]
+        reader = PromptReader(self._model, [row.prompt_ids for row in rows])
+        width = max(len(row.prompt_ids) for row in rows) + params.max_tokens
+        together = max(1, min(self.config.max_num_seqs, self.config.max_rows, self.config.token_budget // width))
 
         def work(piece: Sequence[Row]) -> list[Sample]:
-            return decode(self._model, piece, params, self.end_token_ids, read, self.on_tokens)
+            return decode(self._model, piece, params, self.end_token_ids, reader, together, self.on_tokens)
 
         def size(piece: Sequence[Row]) -> int:
-            return len(piece) * (max(len(row.prompt_ids) for row in piece) + params.max_tokens)
+            return min(len(piece), together) * width
 
+        pieces = [range(len(rows))] if refills(self._model) else even_pieces(len(rows), together)
         samples: list[Sample] = []
         with _inference_mode():
-            for piece in split_rows(
-                [len(row.prompt_ids) for row in rows], max_tokens=params.max_tokens, max_rows=self.config.max_rows,
-                token_budget=self.config.token_budget,
-            ):  # fmt: skip
+            for piece in pieces:
                 samples += self._backoff.run(rows[piece.start : piece.stop], work, size)
         refuse_nan([sample.log_prob for sample in samples])
         completions = iter(as_completions(self._tokenizer, [len(row.prompt_ids) for row in rows], samples))
@@ -134,6 +139,7 @@ class TransformersEngine(ChatEncoder):
             BadInput: an empty choice or prompt, or one that exceeds the window.
         """
         from selfalign.engines import scoring
+        from selfalign.engines.decoding import MIN_SHARED_PREFIX
 
         prompts = [tuple(prompt) for prompt in prompt_ids]
         if not prompts or not choices:
@@ -145,9 +151,7 @@ class TransformersEngine(ChatEncoder):
         with _inference_mode():
             # At least one token of every prompt is left to be read after the prefix.
             shared = min(shared_prefix_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
-            prefix = (
-                scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= scoring.MIN_SHARED_PREFIX else None
-            )
+            prefix = scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= MIN_SHARED_PREFIX else None
             rests = [prompt[shared:] for prompt in prompts] if prefix else prompts
             if self._packs:
                 asked = [[TokenSequence(rest, choice) for choice in tokens] for rest in rests]

@@ -126,7 +126,7 @@ EMBEDDED = {
     "prompts": {"per_round": 8, "only_constrained": True, "languages": ["en"]},
     "generate": {
         "candidates": 3, "temperature": 0.8, "top_p": 0.95, "max_tokens": 32,
-        "engine": {"id": "transformers", "max_rows": 12},
+        "engine": {"id": "transformers", "max_rows": 12, "max_num_seqs": 5},
     },
     "evaluate": {"prompts": 12},
     "train": {"id": "dpo", "learning_rate": 2e-5, "batch_size": 4, "micro_batch_size": 2, "nll_weight": 0.5},

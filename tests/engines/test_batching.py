@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfalign.engines.batching import plan_batches, split_rows
+from selfalign.engines.batching import even_pieces, plan_batches, refilled_batches
 from selfalign.prefixes import shared_prefix_length
 
 plans = st.fixed_dictionaries(
@@ -48,25 +48,28 @@ def test_shared_prefix(prefix: list[int], rests: list[list[int]]) -> None:
         assert len({s[shared] for s in sequences}) > 1
 
 
-def test_the_samples_of_one_prompt_are_split_evenly() -> None:
-    # 64 x (200 + 824) tokens; 32,768 hold 32 rows of them.
-    assert split_rows([200] * 64, max_tokens=824, max_rows=64, token_budget=32768) == [range(32), range(32, 64)]
+def test_rows_are_split_evenly() -> None:
     # 40 would fit: 32 and 32 take no longer than 40 and 24.
-    assert split_rows([20] * 64, max_tokens=20, max_rows=40, token_budget=32768) == [range(32), range(32, 64)]
-    assert split_rows([20] * 3, max_tokens=20, max_rows=64, token_budget=10) == [range(1), range(1, 2), range(2, 3)]
-    assert split_rows([], max_tokens=20, max_rows=64, token_budget=64) == []
+    assert even_pieces(64, 40) == [range(32), range(32, 64)]
+    assert even_pieces(3, 1) == [range(1), range(1, 2), range(2, 3)]
+    assert even_pieces(0, 64) == []
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(0, 64), st.integers(1, 64),
-    st.integers(64, 2048),
-)  # fmt: skip
-def test_pieces_of_rows_are_within_the_budget(lengths: list[int], max_tokens: int, max_rows: int, budget: int) -> None:
-    pieces = split_rows(lengths, max_tokens=max_tokens, max_rows=max_rows, token_budget=budget)
-    assert [row for piece in pieces for row in piece] == list(range(len(lengths)))
+@given(st.integers(1, 300), st.integers(1, 64))
+def test_pieces_are_as_few_as_there_can_be(count: int, most: int) -> None:
+    pieces = even_pieces(count, most)
+    assert [row for piece in pieces for row in piece] == list(range(count))
     sizes = {len(piece) for piece in pieces}
-    assert max(sizes) - min(sizes) <= 1
-    for piece in pieces:
-        width = max(lengths[row] for row in piece) + max_tokens
-        assert len(piece) == 1 or (len(piece) <= max_rows and len(piece) * width <= budget)
+    assert max(sizes) <= most and max(sizes) - min(sizes) <= 1
+    assert (len(pieces) - 1) * most < count
+
+
+def test_samples_wait_for_places_and_what_is_only_read_does_not() -> None:
+    limits = {"samples": 4, "max_rows": 256, "together": 128, "token_budget": 32768}
+    sampled = refilled_batches([56] * 96, max_tokens=200, **limits)
+    assert [len(batch) for batch in sampled] == [64, 32]
+    # 900 tokens a row: 36 rows in memory, as many again waiting.
+    assert [len(batch) for batch in refilled_batches([700] * 20, max_tokens=200, **limits)] == [18, 2]
+    assert max(map(len, refilled_batches([56] * 96, max_tokens=1, **limits))) == 32
+    small = {**limits, "max_rows": 12}
+    assert [len(batch) for batch in refilled_batches([56] * 6, max_tokens=200, **small)] == [3, 3]

@@ -13,7 +13,8 @@ from typing import Any
 from tests.benchmarks.corpus import MAX_TOKENS, SAMPLES, TEMPERATURE, TOP_P, model_folder, texts
 from tests.benchmarks.measure import Measure, Row, Side, Stopwatch, paired, ratios, skipped
 
-PROMPTS = 32
+#: As many as a small round has: 256 samples.
+PROMPTS = 64
 #: Rows (prompts x samples) of a fixed batch, as users set them.
 BATCHES = (32, 64)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,6 +100,7 @@ class OpenAIEngine(ChatEncoder):
         self.context_length = loading.context_length(shape)
         self._endpoint = ChatEndpoint(config.endpoint())
         self._endpoint.check_key()
+        self.on_tokens: Callable[[int], None] = lambda tokens: None
         self._on_event = on_event or (lambda kind, message: None)
         self._names: set[str] = set()
 
@@ -130,6 +131,8 @@ class OpenAIEngine(ChatEncoder):
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             asked = [[pool.submit(self._ask, request, seed, params) for seed in request.seeds] for request in requests]
             try:
+                for answer in as_completed(answer for group in asked for answer in group):
+                    self.on_tokens(answer.result().completion_tokens or 0)
                 answers = [[answer.result() for answer in group] for group in asked]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

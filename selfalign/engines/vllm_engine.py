@@ -93,6 +93,7 @@ class VllmEngine(ChatEncoder):
         window = loading.context_length(shape)
         self.context_length = min(window, config.max_model_len or window)
         self.end_token_ids = loading.end_token_ids(generation, self._tokenizer)
+        self.on_tokens: Callable[[int], None] = lambda tokens: None
         self._llm: Any = _start(config, model_path, self.dtype, self.device, self.context_length, trust_remote_code)
 
     @staticmethod
@@ -128,7 +129,9 @@ class VllmEngine(ChatEncoder):
             for request, prompt in zip(requests, prompts, strict=True)
             for seed in request.seeds
         ]  # fmt: skip
-        outputs = self._run([prompt for prompt, _ in rows], [self._sampling(params, seed) for _, seed in rows])
+        outputs = self._run(
+            [prompt for prompt, _ in rows], [self._sampling(params, seed) for _, seed in rows], self.on_tokens
+        )
         samples = [self._sample(output.outputs[0]) for output in outputs]
         refuse_nan([sample.log_prob for sample in samples])
         made = iter(as_completions(self._tokenizer, [len(prompt) for prompt, _ in rows], samples))
@@ -202,13 +205,22 @@ class VllmEngine(ChatEncoder):
             self._llm = None
         release_memory()
 
-    def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
+    def _run(
+        self, prompts: Sequence[Sequence[int]], params: Sequence[Any], told: Callable[[int], None] | None = None
+    ) -> list[Any]:
+        """vLLM's outputs in order; ``told`` hears of the tokens of those that have ended."""
         if not prompts:
             return []
-        outputs: list[Any] = self._llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts], list(params), use_tqdm=False
-        )
-        return outputs
+        self._llm.enqueue([{"prompt_token_ids": list(prompt)} for prompt in prompts], list(params), use_tqdm=False)
+        core = self._llm.llm_engine
+        outputs: list[Any] = []
+        while core.has_unfinished_requests():
+            ended = [output for output in core.step() if output.finished]
+            outputs += ended
+            if told is not None and ended:
+                told(sum(len(answer.token_ids) for output in ended for answer in output.outputs))
+        # As vLLM's own loop does: ids count upwards.
+        return sorted(outputs, key=lambda output: int(output.request_id))
 
     def _sampling(self, params: SamplingParams, seed: int) -> Any:
         from vllm import SamplingParams as Wanted

@@ -220,12 +220,18 @@ def work(folder: JobFolder) -> None:
             meter.made(len(rows), sum(row.n_tokens for row in rows))
         else:
             meter.had(sum(len(own) for own in ids))
-    _add_known(folder, spec, engine, known, len(batches), notes)
+    _add_known(folder, spec, engine, known, len(batches), notes, meter)
     engine.close()
 
 
 def _add_known(
-    folder: JobFolder, spec: dict[str, Any], engine: Engine, prompts: Sequence[Prompt], first: int, notes: Notes
+    folder: JobFolder,
+    spec: dict[str, Any],
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    first: int,
+    notes: Notes,
+    meter: Meter,
 ) -> None:
     """Demonstrations, in batches that follow those of the samples."""
     done = set(spec["done"])
@@ -233,10 +239,12 @@ def _add_known(
     for place in range(0, len(prompts), _DEMONSTRATIONS):
         members = prompts[place : place + _DEMONSTRATIONS]
         if all(demonstration_id(spec["round"], p.prompt_id, p.answer or "") in done for p in members):
+            meter.had(len(members))
             continue
         number = first + place // _DEMONSTRATIONS
         reach("batch_begun")
         folder.emit(number, [*demonstrations(spec, engine, tokenizer, members), *notes.take(number)])
+        meter.made(len(members))
 
 
 def _rows(

@@ -97,6 +97,16 @@ def test_trouble_loses_no_sample_and_doubles_none(trouble: Say, tiny_model: Path
     assert [[c.text for c in group] for group in found] == EVERY
 
 
+def test_tokens_are_told_as_replies_come(tiny_model: Path) -> None:
+    told = list[int]()
+    with chat_server(lambda number, body: Say(echo(body))) as server:
+        engine = engine_for(server.url, tiny_model)
+        engine.on_tokens = told.append
+        engine.generate(requests(), PARAMS)
+    # By the server's own count.
+    assert told == [10] * 12
+
+
 def test_a_slow_server_is_asked_again(tiny_model: Path) -> None:
     never = threading.Event()
     script = lambda number, body: Say(echo(body), wait=never if number == 0 else None)  # noqa: E731

@@ -91,6 +91,15 @@ def test_a_sample_is_that_of_its_seed(engine: VllmEngine) -> None:
 
 
 @needs_vllm
+def test_tokens_are_told_as_samples_end(engine: VllmEngine) -> None:
+    told = list[int]()
+    engine.on_tokens = told.append
+    made = [completion for group in engine.generate(requests(), SAMPLED) for completion in group]
+    assert len(told) > 1
+    assert sum(told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+
+
+@needs_vllm
 @pytest.mark.parametrize("params", [SAMPLED, SamplingParams(0.6, 1.0, 0, 16), SamplingParams(0.0, 1.0, 0, 16)], ids=str)
 def test_log_probabilities_are_those_of_the_other_engine(
     engine: VllmEngine, other: TransformersEngine, params: SamplingParams

@@ -91,6 +91,9 @@ def test_what_is_there_is_not_made_again(rows: list[Candidate], tiny_model: Path
     assert sorted(row.candidate_id for row in again) == sorted(
         row.candidate_id for row in rows if row.origin == "demonstration"
     )
+    for name, before in {"done": 8, "known": 6}.items():
+        progress = JobFolder(tmp_path / name).progress()
+        assert progress is not None and (progress.done, progress.total, progress.before) == (8, 8, before)
 
 
 def test_verify_knows_their_ids(rows: list[Candidate], tiny_model: Path, tmp_path: Path) -> None:

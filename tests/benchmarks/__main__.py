@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "generation": partial(generation.rows, work, options.pairs, options.vllm_python),
         "judging": partial(judging.rows, work, options.pairs),
         "dpo": partial(dpo.rows, work, options.pairs),
+        "dpo_bfloat16": partial(dpo.bfloat16_rows, work, options.pairs),
         "round": partial(whole_round.rows, work, options.pairs),
         "store": partial(store.rows, work, options.pairs, options.candidates),
     }
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found, failed = [], False
     here = machine.describe()
     try:
-        if {"judging", "dpo", "growth"} & set(wanted):
+        if {"judging", "dpo", "dpo_bfloat16", "growth"} & set(wanted):
             corpus.answers(work)
         for name in wanted:
             started = time.perf_counter()
@@ -66,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", help="generation, judging, dpo, round, store, growth; several with commas")
+    parser.add_argument(
+        "--only", help="generation, judging, dpo, dpo_bfloat16, round, store, growth; several with commas"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="turns of each side (5)")
     parser.add_argument("--vllm-python", help="interpreter of an environment that has vLLM (docs/vllm.md)")
     parser.add_argument("--candidates", type=int, default=store.CANDIDATES, help="of the large store (10,000,000)")

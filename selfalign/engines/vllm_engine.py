@@ -288,6 +288,9 @@ def _start(config: VllmEngine.Config, path: Path, dtype: str, device: str, windo
         "max_num_seqs": config.max_num_seqs,
         "gpu_memory_utilization": config.memory_share,
         "kv_cache_memory_bytes": _cache_bytes(config, device),
+        # A prompt read in two steps takes a step back in its sample's random numbers, which a CPU's generator cannot:
+        # vLLM 0.32 fails where a batch's prompts have more tokens than one step reads.
+        "enable_chunked_prefill": False if device == "cpu" else None,
     }
     try:
         from vllm import LLM

@@ -91,6 +91,15 @@ def test_a_sample_is_that_of_its_seed(engine: VllmEngine) -> None:
 
 
 @needs_vllm
+def test_more_prompts_than_one_step_reads(engine: VllmEngine) -> None:
+    limit = engine._llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
+    asked = requests([f"{n:04} " + "long " * 70 for n in range(limit // 300)], samples=2)
+    found = engine.generate(asked, SamplingParams(temperature=1.0, max_tokens=4))
+    assert sum(group[0].n_prompt_tokens for group in found) > limit
+    assert [len(group) for group in found] == [2] * len(asked)
+
+
+@needs_vllm
 def test_tokens_are_told_as_samples_end(engine: VllmEngine) -> None:
     told = list[int]()
     engine.on_tokens = told.append

@@ -45,7 +45,7 @@ class Engine(Protocol):
     samples. An engine's class may have a static ``check(config, device)``, which raises ConfigError before a run's first
     work where something is missing, and its Config ``decides()``: the part of it that answers depend on. An engine may
     have an attribute ``on_tokens`` for a stage to set: a function that it tells, in the middle of a batch, how many
-    tokens it has sampled since; people see by it that a long batch is under way.
+    tokens it has sampled since and how many samples have ended; people see by it how far a long batch is.
     """
 
     name: str

@@ -164,14 +164,14 @@ def decode(
     end_ids: Sequence[int],
     reader: PromptReader,
     together: int,
-    on_tokens: Callable[[int], None] = lambda tokens: None,
+    on_tokens: Callable[[int, int], None] = lambda tokens, ended: None,
 ) -> list[Sample]:
     """Sample every row to its end token or ``params.max_tokens``, in order of ``rows``.
 
     At most ``together`` rows are decoded at a time, and the others enter in their order as rows end (Orca,
     Yu et al. 2022); more than ``together`` need :func:`refills`. A row's tokens depend on its prompt and seed;
     neighbours matter only through the rounding of matrix products, and the same ``rows`` have the same neighbours.
-    ``on_tokens`` is told after every step how many tokens it made.
+    ``on_tokens`` is told after every step how many tokens it made, and how many rows ended with it.
     """
     device, steps = model.device, params.max_tokens
     uniform = uniform_numbers([row.seed for row in rows], steps if params.temperature > 0 else 1).to(device)
@@ -194,10 +194,10 @@ def decode(
             tokens[sample, at] = chosen
             ended = live & torch.isin(chosen, ends)
             length[sample[ended]] = at[ended]
-            on_tokens(n_live)
             live &= ~ended & (at + 1 < steps)
             at = torch.where(live, at + 1, steps)
-            n_live = int(live.sum())
+            before, n_live = n_live, int(live.sum())
+            on_tokens(before, before - n_live)
             if n_live == 0:
                 break
             entering = _next(waiting, together - n_live) if n_live <= REFILL_AT * together else []

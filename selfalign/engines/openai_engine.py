@@ -100,7 +100,7 @@ class OpenAIEngine(ChatEncoder):
         self.context_length = loading.context_length(shape)
         self._endpoint = ChatEndpoint(config.endpoint())
         self._endpoint.check_key()
-        self.on_tokens: Callable[[int], None] = lambda tokens: None
+        self.on_tokens: Callable[[int, int], None] = lambda tokens, ended: None
         self._on_event = on_event or (lambda kind, message: None)
         self._names: set[str] = set()
 
@@ -132,7 +132,7 @@ class OpenAIEngine(ChatEncoder):
             asked = [[pool.submit(self._ask, request, seed, params) for seed in request.seeds] for request in requests]
             try:
                 for answer in as_completed(answer for group in asked for answer in group):
-                    self.on_tokens(answer.result().completion_tokens or 0)
+                    self.on_tokens(answer.result().completion_tokens or 0, 1)
                 answers = [[answer.result() for answer in group] for group in asked]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -80,7 +80,7 @@ class TransformersEngine(ChatEncoder):
         )
         self.context_length = loading.context_length(self._model.config)
         self.end_token_ids = loading.end_token_ids(self._model.generation_config, self._tokenizer)
-        self.on_tokens: Callable[[int], None] = lambda tokens: None
+        self.on_tokens: Callable[[int, int], None] = lambda tokens, ended: None
         self._backoff = Backoff(on_event or (lambda kind, message: None))
 
     def plan(self, lengths: Sequence[int], samples: int, max_tokens: int) -> list[list[int]]:

@@ -93,7 +93,7 @@ class VllmEngine(ChatEncoder):
         window = loading.context_length(shape)
         self.context_length = min(window, config.max_model_len or window)
         self.end_token_ids = loading.end_token_ids(generation, self._tokenizer)
-        self.on_tokens: Callable[[int], None] = lambda tokens: None
+        self.on_tokens: Callable[[int, int], None] = lambda tokens, ended: None
         self._llm: Any = _start(config, model_path, self.dtype, self.device, self.context_length, trust_remote_code)
 
     @staticmethod
@@ -206,7 +206,7 @@ class VllmEngine(ChatEncoder):
         release_memory()
 
     def _run(
-        self, prompts: Sequence[Sequence[int]], params: Sequence[Any], told: Callable[[int], None] | None = None
+        self, prompts: Sequence[Sequence[int]], params: Sequence[Any], told: Callable[[int, int], None] | None = None
     ) -> list[Any]:
         """vLLM's outputs in order; ``told`` hears of the tokens of those that have ended."""
         if not prompts:
@@ -218,7 +218,7 @@ class VllmEngine(ChatEncoder):
             ended = [output for output in core.step() if output.finished]
             outputs += ended
             if told is not None and ended:
-                told(sum(len(answer.token_ids) for output in ended for answer in output.outputs))
+                told(sum(len(answer.token_ids) for output in ended for answer in output.outputs), len(ended))
         # As vLLM's own loop does: ids count upwards.
         return sorted(outputs, key=lambda output: int(output.request_id))
 

@@ -194,7 +194,7 @@ def work(folder: JobFolder) -> None:
     params = SamplingParams(**spec["params"])
     notes = Notes(spec["round"], "answer" if spec["split"] == "held_out" else "generate")
     known = with_answer(prompts) if spec["demonstrations"] else []
-    meter = Meter(folder, len(prompts) * spec["samples"] + len(known), "answers")
+    meter = Meter(folder, len(prompts) * spec["samples"] + len(known), "answers", samples=True)
     engine = load_engine(spec, notes.add, meter)
     contrast = (
         load_contrast(Templates([Path(p) for p in spec["templates"]]), spec["contrast"]) if spec["contrast"] else None

@@ -14,12 +14,13 @@ _EVERY_S = 1.0
 class Meter:
     """Counts units, and the tokens that are sampled on the way to them: a batch of a large model takes minutes.
 
-    ``loads``: a model is loaded first; :meth:`begin` says when that is done.
+    ``loads``: a model is loaded first; :meth:`begin` says when that is done. ``samples``: a unit is what the engine
+    calls a sample, and those that have ended count before their batch is done.
     """
 
-    def __init__(self, folder: JobFolder, total: int, unit: str, *, loads: bool = True) -> None:
-        self._folder, self._total, self._unit = folder, total, unit
-        self._made = self._before = 0
+    def __init__(self, folder: JobFolder, total: int, unit: str, *, loads: bool = True, samples: bool = False) -> None:
+        self._folder, self._total, self._unit, self._samples = folder, total, unit, samples
+        self._made = self._before = self._ended = 0
         self._tokens = self._on_the_way = 0
         self._began, self._told, self._at = time.monotonic(), 0.0, time.time()
         self._tell(LOADING if loads else "")
@@ -29,9 +30,11 @@ class Meter:
         self._began = time.monotonic()
         self._tell(self._rate())
 
-    def sampled(self, tokens: int) -> None:
-        """So many tokens more, of a batch that is not done."""
+    def sampled(self, tokens: int, ended: int = 0) -> None:
+        """So many tokens more, and samples that have ended, of a batch that is not done."""
         self._on_the_way += tokens
+        if ended and self._samples:
+            self._ended, self._at = self._ended + ended, time.time()
         if time.monotonic() - self._told > _EVERY_S:
             self._tell(self._rate())
 
@@ -44,7 +47,7 @@ class Meter:
         """Units that are done now; ``tokens`` they have, where the engine has not said so meanwhile."""
         self._made += units
         self._tokens += self._on_the_way or tokens
-        self._on_the_way, self._at = 0, time.time()
+        self._on_the_way, self._ended, self._at = 0, 0, time.time()
         self._tell(self._rate())
 
     def _rate(self) -> str:
@@ -53,5 +56,6 @@ class Meter:
 
     def _tell(self, note: str) -> None:
         self._told = time.monotonic()
-        done = self._before + self._made
+        # Where memory was short a sample may have ended twice.
+        done = min(self._before + self._made + self._ended, self._total)
         self._folder.report(Progress(done, self._total, self._unit, note, self._before, self._at))

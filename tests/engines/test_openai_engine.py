@@ -98,13 +98,13 @@ def test_trouble_loses_no_sample_and_doubles_none(trouble: Say, tiny_model: Path
 
 
 def test_tokens_are_told_as_replies_come(tiny_model: Path) -> None:
-    told = list[int]()
+    told = list[tuple[int, int]]()
     with chat_server(lambda number, body: Say(echo(body))) as server:
         engine = engine_for(server.url, tiny_model)
-        engine.on_tokens = told.append
+        engine.on_tokens = lambda tokens, ended: told.append((tokens, ended))
         engine.generate(requests(), PARAMS)
     # By the server's own count.
-    assert told == [10] * 12
+    assert told == [(10, 1)] * 12
 
 
 def test_a_slow_server_is_asked_again(tiny_model: Path) -> None:

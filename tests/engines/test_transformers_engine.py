@@ -116,11 +116,12 @@ def test_the_same_seed_gives_the_same_text(engine: TransformersEngine) -> None:
 
 
 def test_tokens_are_told_while_they_are_sampled(make: Make) -> None:
-    engine, told = make(), list[int]()
-    engine.on_tokens = told.append
+    engine, told = make(max_num_seqs=6), list[tuple[int, int]]()
+    engine.on_tokens = lambda tokens, ended: told.append((tokens, ended))
     made = [completion for group in engine.generate(requests(), SAMPLED) for completion in group]
     assert any(c.end_token_id is not None for c in made) and len(told) > 1
-    assert sum(told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+    assert sum(tokens for tokens, _ in told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+    assert sum(ended for _, ended in told) == len(made)
 
 
 @pytest.mark.parametrize("params", [SAMPLED, SamplingParams(0.6, 1.0, 0, 16), SamplingParams(0.0, 1.0, 0, 16)], ids=str)

@@ -101,11 +101,12 @@ def test_more_prompts_than_one_step_reads(engine: VllmEngine) -> None:
 
 @needs_vllm
 def test_tokens_are_told_as_samples_end(engine: VllmEngine) -> None:
-    told = list[int]()
-    engine.on_tokens = told.append
+    told = list[tuple[int, int]]()
+    engine.on_tokens = lambda tokens, ended: told.append((tokens, ended))
     made = [completion for group in engine.generate(requests(), SAMPLED) for completion in group]
     assert len(told) > 1
-    assert sum(told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+    assert sum(tokens for tokens, _ in told) == sum(len(c.token_ids) + (c.end_token_id is not None) for c in made)
+    assert sum(ended for _, ended in told) == len(made)
 
 
 @needs_vllm

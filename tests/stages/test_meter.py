@@ -61,6 +61,23 @@ def test_tokens_of_a_batch_under_way_are_told_every_second(tmp_path: Path, clock
     assert told(folder) == Progress(4, 40, "answers", "60 tokens/s", 0, 1e9 + 1003), "the engine has said so already"
 
 
+def test_samples_that_end_count_before_their_batch_is_done(tmp_path: Path, clock: Clock) -> None:
+    folder = JobFolder(tmp_path)
+    counts = meter.Meter(folder, 40, "answers", loads=False, samples=True)
+    clock.now += 10
+    counts.sampled(600, 10)
+    assert told(folder) == Progress(10, 40, "answers", "60 tokens/s", 0, 1e9 + 1010)
+    clock.now += 5
+    counts.sampled(300)
+    assert told(folder) == Progress(10, 40, "answers", "60 tokens/s", 0, 1e9 + 1010)
+    counts.made(20)
+    assert told(folder).done == 20
+    others = meter.Meter(JobFolder(tmp_path), 40, "judgements", loads=False)
+    clock.now += 10
+    others.sampled(600, 10)
+    assert told(folder).done == 0
+
+
 def test_what_an_earlier_process_made_is_kept_apart(tmp_path: Path, clock: Clock) -> None:
     folder = JobFolder(tmp_path)
     counts = meter.Meter(folder, 40, "answers")

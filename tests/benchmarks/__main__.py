@@ -28,15 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     subjects: dict[str, Callable[[], list[Row]]] = {
         "generation": partial(generation.rows, work, options.pairs, options.vllm_python),
+        "fixed_batches": partial(generation.fixed_rows, work, options.pairs),
         "judging": partial(judging.rows, work, options.pairs),
         "dpo": partial(dpo.rows, work, options.pairs),
         "dpo_bfloat16": partial(dpo.bfloat16_rows, work, options.pairs),
         "round": partial(whole_round.rows, work, options.pairs),
         "store": partial(store.rows, work, options.pairs, options.candidates),
     }
-    wanted = options.only.split(",") if options.only else [*subjects, "growth"]
-    if unknown := sorted(set(wanted) - {*subjects, "growth"}):
-        print(f"--only: {unknown[0]} is no benchmark; known: {', '.join([*subjects, 'growth'])}", file=sys.stderr)
+    known = [*subjects, "growth"]
+    wanted = options.only.split(",") if options.only else known
+    if unknown := sorted(set(wanted) - set(known)):
+        print(f"--only: {unknown[0]} is no benchmark; known: {', '.join(known)}", file=sys.stderr)
         return 2
     found, failed = [], False
     here = machine.describe()
@@ -67,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--only", help="generation, judging, dpo, dpo_bfloat16, round, store, growth; several with commas"
-    )
+    parser.add_argument("--only", help="some of docs/benchmarks.md's subjects, with commas; all by default")
     parser.add_argument("--pairs", type=int, default=5, help="turns of each side (5)")
     parser.add_argument("--vllm-python", help="interpreter of an environment that has vLLM (docs/vllm.md)")
     parser.add_argument("--candidates", type=int, default=store.CANDIDATES, help="of the large store (10,000,000)")

@@ -17,7 +17,7 @@ MEAN_ANSWER_SHARE = 0.7
 
 
 def engine(context: RunContext, found: Preflight) -> CountingEngine:
-    _, settings = concrete(own_engine(context.config.generate.engine), context.config, found.model.parameters)
+    _, settings = concrete(own_engine(context.config.generate.engine), context.config)
     names = ("max_rows", "max_num_seqs", "token_budget")
     limits = {name: value for name in names if (value := getattr(settings, name, None)) is not None}
     return CountingEngine(

@@ -67,7 +67,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
             "scan": scanned.in_words(context),
             "rounds_without_repeats": len(found.training) // config.prompts.per_round,
         },
-        "engines": _engines(config, found),
+        "engines": _engines(config),
         "rounds": config.rounds,
         "policy": round_table(config),
         "method": " or ".join(dict.fromkeys(trainer.method for trainer in trainers(config))) or None,
@@ -131,12 +131,12 @@ def left_out(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {how}" for how, count in counts.items())
 
 
-def _engines(config: RunConfig, found: Preflight) -> list[dict[str, str]]:
+def _engines(config: RunConfig) -> list[dict[str, str]]:
     """Which engine does what, and why that one."""
     given, own = config.generate.engine, own_engine(config.generate.engine)
     purposes = {"sampling for training": given, "the policy's own answers, judging": own}
     named = purposes if served(given) else {"sampling and judging": own}
-    choices = {purpose: concrete(settings, config, found.model.parameters)[0] for purpose, settings in named.items()}
+    choices = {purpose: concrete(settings, config)[0] for purpose, settings in named.items()}
     return [{"for": purpose, "engine": choice.engine, "why": choice.why} for purpose, choice in choices.items()]
 
 

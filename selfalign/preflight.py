@@ -93,8 +93,8 @@ def check(context: RunContext) -> Preflight:
         calibrate.run_items(context)
     path = resolve_model(config.model)
     model = describe_model(path)
-    check_engine(config, model.parameters)
-    window = engine_window(config, model.parameters, model.context_length)
+    check_engine(config)
+    window = engine_window(config, model.context_length)
     for trainer in trained_by:
         check_adapter(trainer, shapes(path))
         if isinstance(getattr(trainer, "reference", None), Average):

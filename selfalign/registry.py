@@ -52,7 +52,7 @@ _BUILTIN = (
         "engine",
         "auto",
         "selfalign.engines.auto:AutoEngine",
-        "vllm where it is installed and pays, transformers elsewhere; selfalign plan says which and why",
+        "vllm on a GPU where it is installed, transformers elsewhere; selfalign plan says which and why",
     ),
     Plugin(
         "engine",

@@ -1,4 +1,4 @@
-"""``generate.engine: auto``: vLLM where it is installed and pays, transformers elsewhere."""
+"""``generate.engine: auto``: vLLM on a GPU where it is installed, transformers elsewhere."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ class AutoEngine:
         )
 
     @staticmethod
-    def choose(config: Config, device: str, parameters: int, tokens: int) -> tuple[Choice, Settings]:
+    def choose(config: Config, device: str) -> tuple[Choice, Settings]:
         """The choice for this machine, and the settings of the chosen engine."""
-        choice = choose(this_machine(device), parameters, tokens)
+        choice = choose(this_machine(device))
         return choice, (config.vllm if choice.engine == "vllm" else config.transformers)
 
     def __new__(cls, config: Config, model_path: Path, *, device: str = "auto", **options: Any) -> Any:
-        """The chosen engine, loaded; for notebooks. How much will be sampled is not known here, and counts as nothing."""
-        from selfalign.engines.loading import count_parameters
-
-        choice, settings = cls.choose(config, device, count_parameters(model_path), 0)
+        """The chosen engine, loaded; for notebooks."""
+        choice, settings = cls.choose(config, device)
         engine: Any = {"vllm": VllmEngine, "transformers": TransformersEngine}[choice.engine]
         return engine(settings, model_path, device=device, **options)

@@ -19,20 +19,16 @@ def served(settings: Any) -> bool:
     return own_engine(settings) is not settings
 
 
-def concrete(settings: Any, config: RunConfig, parameters: int) -> tuple[Choice, Any]:
-    """What ``settings`` (an engine's Config) comes to here, why, and the Config of the engine to load.
-
-    ``parameters`` are the model's.
-    """
+def concrete(settings: Any, config: RunConfig) -> tuple[Choice, Any]:
+    """What ``settings`` (an engine's Config) comes to here, why, and the Config of the engine to load."""
     plugin = find("engine", settings.id).load()
     if not hasattr(plugin, "choose"):
         return Choice(settings.id, "the config names it"), settings
-    sampled = config.prompts.per_round * config.generate.candidates * config.generate.max_tokens
-    choice, chosen = plugin.choose(settings, config.device, parameters, sampled)
+    choice, chosen = plugin.choose(settings, config.device)
     return choice, chosen
 
 
-def check_engine(config: RunConfig, parameters: int) -> None:
+def check_engine(config: RunConfig) -> None:
     """Whether the engines of a run can work here.
 
     Raises:
@@ -40,13 +36,13 @@ def check_engine(config: RunConfig, parameters: int) -> None:
     """
     given, own = config.generate.engine, own_engine(config.generate.engine)
     for wanted in [given] if own is given else [given, own]:
-        _, found = concrete(wanted, config, parameters)
+        _, found = concrete(wanted, config)
         plugin = find("engine", found.id).load()
         if hasattr(plugin, "check"):
             plugin.check(found, config.device)
 
 
-def window(config: RunConfig, parameters: int, model_window: int) -> int:
+def window(config: RunConfig, model_window: int) -> int:
     """Tokens that the policy's engine has room for: the model's window, or less where its settings say so."""
-    _, settings = concrete(own_engine(config.generate.engine), config, parameters)
+    _, settings = concrete(own_engine(config.generate.engine), config)
     return min(model_window, getattr(settings, "max_model_len", None) or model_window)

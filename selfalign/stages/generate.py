@@ -10,7 +10,6 @@ from typing import Any
 from selfalign.errors import WeightsNotKept
 from selfalign.failpoints import reach
 from selfalign.identity import content_id, derive_seed
-from selfalign.models.resolve import describe_model
 from selfalign.protocols import Engine
 from selfalign.stages.context import Model, RunContext
 from selfalign.stages.conversations import Ask, asks, load_contrast
@@ -155,7 +154,7 @@ def _served(engine: Any) -> dict[str, Any]:
 def engine_spec(context: RunContext, model: Model) -> dict[str, Any]:
     """What a stage process needs to load a model and to prove that it is the right one."""
     own = own_engine(context.config.generate.engine)
-    _, chosen = concrete(own, context.config, describe_model(model.path).parameters)
+    _, chosen = concrete(own, context.config)
     return {
         "model": str(model.path.resolve()),
         "weights_hash": model.weights_hash,

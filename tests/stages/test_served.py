@@ -16,7 +16,6 @@ from selfalign.config import validate_config
 from selfalign.errors import ConfigError
 from selfalign.identity import hash_tokenizer, hash_weights
 from selfalign.plan import _engines
-from selfalign.preflight import Preflight
 from selfalign.progress import Silent
 from selfalign.stages import generate
 from selfalign.stages.context import RunContext
@@ -142,22 +141,19 @@ def test_a_missing_key_and_a_missing_library_are_found_before_any_work(
     monkeypatch.delenv("SELFALIGN_TEST_KEY", raising=False)
     context = context_for(tmp_path, tiny_model, base_url="http://127.0.0.1:9/v1", api_key_env="SELFALIGN_TEST_KEY")
     with pytest.raises(ConfigError, match="SELFALIGN_TEST_KEY is not set"):
-        check_engine(context.config, 1)
+        check_engine(context.config)
     monkeypatch.setattr("selfalign.engines.vllm_install.installed_build", lambda: None)
     for engine in ({"id": "vllm"}, {**SERVER, "base_url": "http://127.0.0.1:9/v1", "own": "vllm"}):
         config = validate_config({"name": "x", "device": "cpu", "generate": {"engine": engine}}, "test")
         with pytest.raises(ConfigError, match="vllm is not installed"):
-            check_engine(config, 1)
-    check_engine(validate_config({"name": "x", "generate": {"engine": "auto"}}, "test"), 1)
+            check_engine(config)
+    check_engine(validate_config({"name": "x", "generate": {"engine": "auto"}}, "test"))
 
 
 def test_the_plan_says_which_engine_and_why(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from selfalign.models.resolve import describe_model
-
     monkeypatch.setattr("selfalign.engines.vllm_install.installed_build", lambda: None)
     context = context_for(tmp_path, tiny_model, base_url="http://127.0.0.1:9/v1", own="auto")
-    found = Preflight(tiny_model, describe_model(tiny_model), (), (), 0.0)
-    assert _engines(context.config, found) == [
+    assert _engines(context.config) == [
         {"for": "sampling for training", "engine": "openai", "why": "the config names it"},
         {"for": "the policy's own answers, judging", "engine": "transformers", "why": "vllm is not installed"},
     ]

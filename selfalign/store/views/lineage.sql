@@ -7,19 +7,21 @@ CREATE OR REPLACE VIEW lineage AS
 WITH
 sides AS (
     SELECT
-        'pair' AS kind, pair_id AS example_id, round, prompt_id, 'chosen' AS side, chosen_id AS candidate_id,
+        -- A column of its own: a query for one pair then finds it by the table's index.
+        'pair' AS kind, pair_id, pair_id AS example_id, round, prompt_id, 'chosen' AS side, chosen_id AS candidate_id,
         chosen_score AS score
     FROM pairs
     UNION ALL
-    SELECT 'pair', pair_id, round, prompt_id, 'rejected', rejected_id, rejected_score FROM pairs
+    SELECT 'pair', pair_id, pair_id, round, prompt_id, 'rejected', rejected_id, rejected_score FROM pairs
     UNION ALL
     SELECT
-        'label', label_id, round, prompt_id, CASE WHEN label THEN 'desirable' ELSE 'undesirable' END, candidate_id, score
+        'label', NULL, label_id, round, prompt_id, CASE WHEN label THEN 'desirable' ELSE 'undesirable' END, candidate_id,
+        score
     FROM unary_labels
     UNION ALL
     SELECT
-        'ranking', ranking_id, round, prompt_id, 'rank ' || generate_subscripts(candidate_ids, 1), unnest(candidate_ids),
-        unnest(scores)
+        'ranking', NULL, ranking_id, round, prompt_id, 'rank ' || generate_subscripts(candidate_ids, 1),
+        unnest(candidate_ids), unnest(scores)
     FROM rankings
 ),
 -- Every example trains the round that made it, and those that took it again.
@@ -35,7 +37,7 @@ trainings AS (
         CASE WHEN override.decision IS DISTINCT FROM 'reject' THEN given.given_round END AS trained_round
     FROM given
     LEFT JOIN overrides AS override
-        ON given.kind = 'pair' AND override.round = given.given_round AND override.pair_id = given.example_id
+        ON override.round = given.given_round AND override.pair_id = given.pair_id
 ),
 judged AS (
     -- Joined before they are collected, so that a query for one example collects the votes of its candidates only.
@@ -60,7 +62,7 @@ measured AS (
     GROUP BY round
 )
 SELECT
-    CASE sides.kind WHEN 'pair' THEN sides.example_id END AS pair_id,
+    sides.pair_id,
     sides.round,
     sides.side,
     sides.prompt_id,
@@ -80,6 +82,8 @@ SELECT
 FROM judged AS sides
 LEFT JOIN prompts AS prompt
     ON prompt.prompt_id = sides.prompt_id AND prompt.round = sides.round AND prompt.split = 'train'
-LEFT JOIN candidates AS candidate ON candidate.candidate_id = sides.candidate_id
+-- An example's candidates are its round's: a round lies together, and the others are not read.
+LEFT JOIN candidates AS candidate
+    ON candidate.candidate_id = sides.candidate_id AND candidate.round = sides.round
 LEFT JOIN trained ON trained.round = sides.trained_round
 LEFT JOIN measured ON measured.round = sides.trained_round;

@@ -74,4 +74,6 @@ def test_curves_are_drawn_as_one_picture() -> None:
 
 def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert __main__.main(["--only", "speed", "--work", str(tmp_path)]) == 2
-    assert "known: generation, judging, dpo, round, store, growth" in capsys.readouterr().err
+    assert (
+        "known: generation, fixed_batches, judging, dpo, dpo_bfloat16, round, store, growth" in capsys.readouterr().err
+    )

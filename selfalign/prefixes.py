@@ -18,6 +18,14 @@ def shared_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
     return min(len(low), len(high))
 
 
+def shared_beginning(prompts: Sequence[tuple[int, ...]], least: int) -> tuple[int, ...]:
+    """What all ``prompts`` begin with, of at least ``least`` tokens or none; it leaves a token of each to be read."""
+    if len(prompts) < 2:
+        return ()
+    length = min(shared_prefix_length(prompts), min(map(len, prompts)) - 1)
+    return prompts[0][:length] if length >= least else ()
+
+
 def tokens_to_read(sequence: TokenSequence) -> tuple[int, ...]:
     """What a model reads to predict the completion: all but its last token, after which nothing is predicted."""
     return (sequence.prompt_ids + sequence.completion_ids)[:-1] if sequence.completion_ids else sequence.prompt_ids

@@ -99,6 +99,11 @@ def is_plain(cache: DynamicCache) -> bool:
     return bool(cache.layers) and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
 
 
+def caches_plainly(config: Any) -> bool:
+    """Whether a model of ``config`` has a plain cache: rows can share a beginning, be packed, and enter a batch late."""
+    return is_plain(new_cache(config))
+
+
 def keep_rows(cache: DynamicCache, rows: torch.Tensor, first_column: int = 0) -> None:
     """Keep (or repeat) rows of every layer; ``first_column`` > 0 needs a plain cache."""
     for layer in cache.layers:

@@ -41,11 +41,10 @@ def refilled_batches(
     rows: its batches are no larger than what is in memory at once, so that a kill costs little.
     """
     together = min(together, max_rows)
-    waiting = max_rows / together if max_tokens > _ONLY_READ else 1
+    rows = max_rows if max_tokens > _ONLY_READ else together
     return plan_batches(
-        lengths, samples=samples, max_tokens=max_tokens, max_rows=int(together * waiting),
-        token_budget=int(token_budget * waiting),
-    )  # fmt: skip
+        lengths, samples=samples, max_tokens=max_tokens, max_rows=rows, token_budget=token_budget * rows // together
+    )
 
 
 def even_pieces(count: int, most: int) -> list[range]:

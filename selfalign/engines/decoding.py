@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from selfalign.engines.attention import append_rows, copy_of_rows, is_plain, keep_rows, new_cache
+from selfalign.engines.attention import append_rows, caches_plainly, copy_of_rows, is_plain, keep_rows, new_cache
 from selfalign.engines.sampling import choose_tokens, uniform_numbers
-from selfalign.prefixes import shared_prefix_length
+from selfalign.prefixes import shared_beginning
 from selfalign.types import SamplingParams
 
 #: A batch is compacted once at most this share of its rows is unfinished: copying the cache costs about one step.
@@ -123,7 +123,8 @@ class PromptReader:
         self._model = model
         self._prompt: tuple[int, ...] | None = None
         self._read: Context | None = None
-        self._shared = _shared_prefix(prompts) if refills(model) else ()
+        distinct = list(dict.fromkeys(prompts))
+        self._shared = shared_beginning(distinct, MIN_SHARED_PREFIX) if caches_plainly(model.config) else ()
         self._prefix: Context | None = None
 
     def read(self, rows: Sequence[Row]) -> Context:
@@ -143,20 +144,6 @@ class PromptReader:
         return context
 
 
-def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    distinct = list(dict.fromkeys(prompts))
-    if len(distinct) < 2:
-        return ()
-    # At least one token of every prompt is left to be read after the prefix.
-    length = min(shared_prefix_length(distinct), min(map(len, distinct)) - 1)
-    return distinct[0][:length] if length >= MIN_SHARED_PREFIX else ()
-
-
-def refills(model: Any) -> bool:
-    """Whether rows can enter a batch of ``model`` that is under way: they are padded, which not every cache bears."""
-    return is_plain(new_cache(model.config))
-
-
 def decode(
     model: Any,
     rows: Sequence[Row],
@@ -164,14 +151,14 @@ def decode(
     end_ids: Sequence[int],
     reader: PromptReader,
     together: int,
-    on_tokens: Callable[[int, int], None] = lambda tokens, ended: None,
+    on_tokens: Callable[[int, int], None],
 ) -> list[Sample]:
     """Sample every row to its end token or ``params.max_tokens``, in order of ``rows``.
 
     At most ``together`` rows are decoded at a time, and the others enter in their order as rows end (Orca,
-    Yu et al. 2022); more than ``together`` need :func:`refills`. A row's tokens depend on its prompt and seed;
-    neighbours matter only through the rounding of matrix products, and the same ``rows`` have the same neighbours.
-    ``on_tokens`` is told after every step how many tokens it made, and how many rows ended with it.
+    Yu et al. 2022); more than ``together`` need a plain cache, since they are padded. A row's tokens depend on its
+    prompt and seed; neighbours matter only through the rounding of matrix products, and the same ``rows`` have the same
+    neighbours. ``on_tokens`` is told after every step how many tokens it made, and how many rows ended with it.
     """
     device, steps = model.device, params.max_tokens
     uniform = uniform_numbers([row.seed for row in rows], steps if params.temperature > 0 else 1).to(device)

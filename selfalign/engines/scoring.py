@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfalign.engines.attention import GROUPED_SDPA, copy_of_rows, is_plain, new_cache
+from selfalign.engines.attention import GROUPED_SDPA, caches_plainly, copy_of_rows
 from selfalign.engines.decoding import Context, prefill
 from selfalign.engines.sampling import token_log_probs
 from selfalign.packing import Packed, can_pack, pack
@@ -22,14 +22,14 @@ FOREST_TOKENS = 512
 
 def read_prefix(model: Any, prefix_ids: Sequence[int]) -> Context | None:
     """The context after ``prefix_ids``, or None where the architecture cannot share it between rows."""
-    if not is_plain(new_cache(model.config)):
+    if not caches_plainly(model.config):
         return None
     return prefill(model, [prefix_ids])
 
 
 def packs(model: Any) -> bool:
     """Whether :func:`packed_log_probs` can be used, with a plain head."""
-    return can_pack(model, ("sdpa", "eager", GROUPED_SDPA)) and is_plain(new_cache(model.config))
+    return can_pack(model, ("sdpa", "eager", GROUPED_SDPA)) and caches_plainly(model.config)
 
 
 def packed_log_probs(
@@ -98,7 +98,7 @@ def choice_log_probs(
 
     ``prompts`` are what follows ``prefix`` where there is one.
     """
-    if max(map(len, choices)) > 1 and not is_plain(new_cache(model.config)):
+    if max(map(len, choices)) > 1 and not caches_plainly(model.config):
         return _by_sequences(model, prompts, choices)
     context = prefill(model, prompts, prefix)
     first = torch.tensor([choice[0] for choice in choices], device=model.device)

@@ -20,7 +20,7 @@ from selfalign.engines.chat import ChatEncoder, encode_choice
 from selfalign.engines.memory import Backoff, release_memory
 from selfalign.engines.requests import as_completions, check_window, refuse_nan
 from selfalign.identity import hash_tokenizer, hash_weights
-from selfalign.prefixes import forest_size, forests, shared_prefix_length, tokens_to_read
+from selfalign.prefixes import forest_size, forests, shared_beginning, tokens_to_read
 from selfalign.types import Completion, GenerationRequest, SamplingParams, TokenSequence
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class TransformersEngine(ChatEncoder):
             BadInput: a prompt does not leave ``max_tokens`` of the window.
             StageFailed: a single sample does not fit in memory, or the model's output is not a number.
         """
-        from selfalign.engines.decoding import PromptReader, Row, Sample, decode, refills
+        from selfalign.engines.attention import caches_plainly
+        from selfalign.engines.decoding import PromptReader, Row, Sample, decode
 
         prompts = [self.encode_prompt(request.messages) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
@@ -123,7 +124,7 @@ class TransformersEngine(ChatEncoder):
         def size(piece: Sequence[Row]) -> int:
             return min(len(piece), together) * width
 
-        pieces = [range(len(rows))] if refills(self._model) else even_pieces(len(rows), together)
+        pieces = [range(len(rows))] if caches_plainly(self._model.config) else even_pieces(len(rows), together)
         samples: list[Sample] = []
         with _inference_mode():
             for piece in pieces:
@@ -149,10 +150,9 @@ class TransformersEngine(ChatEncoder):
         for index, prompt in enumerate(prompts):
             self._check_window(f"prompt {index}", len(prompt), longest_choice, "the longest choice")
         with _inference_mode():
-            # At least one token of every prompt is left to be read after the prefix.
-            shared = min(shared_prefix_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
-            prefix = scoring.read_prefix(self._model, prompts[0][:shared]) if shared >= MIN_SHARED_PREFIX else None
-            rests = [prompt[shared:] for prompt in prompts] if prefix else prompts
+            shared = shared_beginning(prompts, MIN_SHARED_PREFIX)
+            prefix = scoring.read_prefix(self._model, shared) if shared else None
+            rests = [prompt[len(shared) :] for prompt in prompts] if prefix else prompts
             if self._packs:
                 asked = [[TokenSequence(rest, choice) for choice in tokens] for rest in rests]
                 scores = [np.array([value.sum() for value in values]) for values in self._packed(asked, prefix)]

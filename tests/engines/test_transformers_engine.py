@@ -259,16 +259,11 @@ def test_what_all_prompts_begin_with_is_read_once(make: Make, monkeypatch: pytes
 def test_a_prompt_is_read_once_also_where_memory_is_short(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     (request,) = requests([TEXTS[2]], samples=16)
     expected = make().generate([request], SAMPLED)[0]
-    short, read, prefill = make(), [], decoding.prefill
+    short = make()
     limit_rows(short, 5)
-
-    def spy(model: Any, prompts: Sequence[Sequence[int]], prefix: Any = None) -> Any:
-        read.append(len(prompts))
-        return prefill(model, prompts, prefix)
-
-    monkeypatch.setattr(decoding, "prefill", spy)
+    read, _ = spies(monkeypatch)
     assert same(short.generate([request], SAMPLED)[0], expected)
-    assert read == [1]
+    assert [prompts for prompts, _ in read] == [1]
 
 
 @pytest.mark.parametrize("choices", [["0", "1", "5"], ["yes", "no", "不确定", "n"]], ids=["one token", "several"])

@@ -160,6 +160,9 @@ class Pair:
     builder: str
     n_votes: int
     weight: float
+    #: Tokens of the two answers, so that lengths of all rounds are read without their candidates; None in older stores.
+    chosen_tokens: int | None = None
+    rejected_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ def pair(
         builder=builder.name,
         n_votes=min(chosen.scored.n_votes, rejected.scored.n_votes),
         weight=1.0,
+        chosen_tokens=chosen.candidate.n_tokens,
+        rejected_tokens=rejected.candidate.n_tokens,
     )
 
 

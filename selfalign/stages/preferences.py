@@ -157,7 +157,8 @@ def _rows(context: RunContext, found: list[tuple[str, Preference]]) -> tuple[lis
         pairs.append(
             Pair(
                 content_id("pair", chosen_id, rejected_id, "imported"), prompt.prompt_id, 0, chosen_id, rejected_id, chosen,
-                rejected, chosen - rejected, "imported", "imported", 0, 1.0,
+                rejected, chosen - rejected, "imported", "imported", 0, 1.0, candidates[chosen_id].n_tokens,
+                candidates[rejected_id].n_tokens,
             )
         )  # fmt: skip
     return [*prompts.values(), *candidates.values(), *pairs], too_long

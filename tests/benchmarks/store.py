@@ -167,9 +167,9 @@ def _fill(candidates: int, rounds: int) -> Iterator[str]:
         yield from _answers(t, "held_out", _HELD_OUT, 1)
         yield (
             "INSERT INTO pairs (pair_id, prompt_id, round, chosen_id, rejected_id, chosen_score, rejected_score, margin,"
-            f" judge, builder, n_votes, weight) SELECT {_id('pair', t, 'i')}, {_id('prompt', t, 'i')}, {t},"
+            f" judge, builder, n_votes, weight, chosen_tokens, rejected_tokens) SELECT {_id('pair', t, 'i')}, {_id('prompt', t, 'i')}, {t},"
             f" {_id('train', t, f'i * {_SAMPLES}')}, {_id('train', t, f'i * {_SAMPLES} + 1')}, 4, 2, 2, 'rubric_logits',"
-            f" 'max_min', 1, 1 FROM range({prompts}) AS r(i)"
+            f" 'max_min', 1, 1, 100 + i * {_SAMPLES} % 80, 101 + i * {_SAMPLES} % 80 FROM range({prompts}) AS r(i)"
         )
 
 

@@ -79,6 +79,7 @@ def test_every_builder_keeps_the_invariants(name: str, data: list[list[Any]]) ->
         assert pair.chosen_id != pair.rejected_id
         assert chosen.prompt_id == rejected.prompt_id == pair.prompt_id
         assert chosen.text.strip() != rejected.text.strip()
+        assert (pair.chosen_tokens, pair.rejected_tokens) == (chosen.n_tokens, rejected.n_tokens)
         assert (pair.builder, pair.round, pair.weight > 0) == (name, 1, True)
     for label in pairing.labels:
         assert members[label.candidate_id].score == label.score

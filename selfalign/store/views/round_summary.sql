@@ -24,16 +24,20 @@ pair_figures AS (
 ),
 side_figures AS (
     SELECT
-        side.round,
-        avg(candidate.n_tokens) FILTER (WHERE side.chosen) AS mean_chosen_tokens,
-        avg(candidate.n_tokens) FILTER (WHERE NOT side.chosen) AS mean_rejected_tokens
+        round,
+        avg(chosen_tokens) AS mean_chosen_tokens,
+        avg(rejected_tokens) AS mean_rejected_tokens
     FROM (
-        SELECT round, true AS chosen, chosen_id AS candidate_id FROM pairs
+        SELECT round, chosen_tokens, rejected_tokens FROM pairs WHERE chosen_tokens IS NOT NULL
         UNION ALL
-        SELECT round, false, rejected_id FROM pairs
-    ) AS side
-    JOIN candidates AS candidate USING (candidate_id)
-    GROUP BY side.round
+        -- Pairs of older stores: their candidates say. Among ten million that takes most of a second.
+        SELECT pair.round, chosen.n_tokens, rejected.n_tokens
+        FROM pairs AS pair
+        JOIN candidates AS chosen ON chosen.candidate_id = pair.chosen_id
+        JOIN candidates AS rejected ON rejected.candidate_id = pair.rejected_id
+        WHERE pair.chosen_tokens IS NULL
+    )
+    GROUP BY round
 ),
 label_figures AS (
     SELECT round, count(*) AS labels, count(*) FILTER (WHERE label) AS desirable_labels

@@ -5,6 +5,7 @@ The large store is made by SQL in the temporary folder (7 GB at 10 million candi
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -148,6 +149,7 @@ def large_store(candidates: int, rounds: int = _ROUNDS) -> Iterator[Path]:
         for statement in _fill(candidates, rounds):
             with store.write() as transaction:
                 transaction.execute(statement)
+        os.sync()  # else gigabytes are still being written to the disk while the views are measured
         yield path
 
 

@@ -156,7 +156,7 @@ def votes(work: str, count: int, votes: int) -> Measure:
     from tests.judges.scripted import make_candidate, make_prompt
 
     engine = TransformersEngine(TransformersEngine.Config(), model_folder())
-    config = RubricVotesJudge.Config(votes=votes, max_tokens=32)
+    config = RubricVotesJudge.Config(votes=votes, min_valid_votes=1, max_tokens=32)
     judge = RubricVotesJudge(config, JudgeContext(engine, 0, 1, templates()))
     judged = [
         JudgeItem(make_prompt(f"prompt-{i:05}", text), make_candidate(answer, i, f"prompt-{i:05}"))

@@ -1,47 +1,32 @@
-"""Curves as one SVG picture of small panels, both axes from 0. No library: it is lines and numbers."""
+"""Curves as one SVG picture of small panels, both axes from 0."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+
+import altair as alt
+import vl_convert
 
 from tests.benchmarks.growth import Curve
 
-_WIDTH, _HEIGHT, _MARGIN, _ACROSS = 300, 210, 45, 3
+_ACROSS = 3
 
 
 def svg(curves: Sequence[Curve]) -> str:
     """A panel a curve: what grows to the right, seconds upwards."""
-    down = -(-len(curves) // _ACROSS)
-    panels = [
-        f'<g transform="translate({number % _ACROSS * _WIDTH},{number // _ACROSS * _HEIGHT})">{_panel(curve)}</g>'
-        for number, curve in enumerate(curves)
-    ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_ACROSS * _WIDTH}" height="{down * _HEIGHT}" '
-        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>\n'
-        + "\n".join(panels)
-        + "\n</svg>\n"
-    )
+    panels = alt.concat(*map(_panel, curves), columns=_ACROSS).configure(background="white")
+    drawn: str = vl_convert.vegalite_to_svg(panels.to_dict())
+    return drawn
 
 
-def _panel(curve: Curve) -> str:
-    left, right, top, bottom = _MARGIN, _WIDTH - 15, 30, _HEIGHT - 40
-    most_x, most_y = max(curve.points), max(curve.points.values()) or 1.0
-    at = [
-        (left + (right - left) * x / most_x, bottom - (bottom - top) * y / most_y)
-        for x, y in sorted(curve.points.items())
-    ]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#1f5fa8"/>' for x, y in at)
-    labels = "".join(
-        f'<text x="{x:.1f}" y="{bottom + 13}" text-anchor="middle">{size:,}</text>'
-        for (x, _), size in zip(at, sorted(curve.points), strict=True)
+def _panel(curve: Curve) -> alt.Chart:
+    points = [{"size": size, "seconds": seconds} for size, seconds in sorted(curve.points.items())]
+    across = alt.X(
+        "size:Q", title=curve.x, scale=alt.Scale(zero=True), axis=alt.Axis(values=[p["size"] for p in points])
     )
+    up = alt.Y("seconds:Q", title="seconds", scale=alt.Scale(zero=True))
     return (
-        f'<text x="{left}" y="18" font-weight="bold">{escape(curve.name)}</text>'
-        f'<path d="M{left},{top} V{bottom} H{right}" fill="none" stroke="#555"/>'
-        f'<polyline points="{line}" fill="none" stroke="#1f5fa8" stroke-width="1.5"/>{dots}{labels}'
-        f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{most_y:.3g} s</text>'
-        f'<text x="{(left + right) / 2}" y="{bottom + 28}" text-anchor="middle">{escape(curve.x)}</text>'
+        alt.Chart(alt.Data(values=points), title=curve.name, width=220, height=150)
+        .mark_line(point=True)
+        .encode(x=across, y=up)
     )

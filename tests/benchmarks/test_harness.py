@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -64,12 +65,16 @@ def test_rows_replace_earlier_ones_of_their_name(tmp_path: Path, monkeypatch: py
 
 def test_curves_are_drawn_as_one_picture() -> None:
     picture = ET.fromstring(svg([Curve("a < b", "prompts", {1: 2.0, 4: 8.0}), Curve("c", "votes", {2: 0.0})]))
-    lines = [element.get("points") for element in picture.iter() if element.tag.endswith("polyline")]
-    assert len(lines) == 2
-    points = [tuple(map(float, point.split(","))) for point in str(lines[0]).split()]
-    # Both axes begin at 0: four times as far right is four times as far up.
-    (left, low), (right, high) = ((x - 45, 170 - y) for x, y in points)
-    assert right == pytest.approx(4 * left) and high == pytest.approx(4 * low)
+    assert {"a < b", "c", "prompts", "votes"} <= {text.text for text in picture.iter() if text.tag.endswith("text")}
+    points = [mark for mark in picture.iter() if mark.get("aria-roledescription") == "point"]
+    assert [point.get("aria-label") for point in points] == [
+        "prompts: 1; seconds: 2", "prompts: 4; seconds: 8", "votes: 2; seconds: 0"
+    ]  # fmt: skip
+    # Both axes begin at 0: four times as far right is four times as far up from the bottom, which is at 150.
+    (left, low), (right, high) = (
+        map(float, re.findall(r"[\d.]+", str(point.get("transform")))) for point in points[:2]
+    )
+    assert right == pytest.approx(4 * left) and 150 - high == pytest.approx(4 * (150 - low))
 
 
 def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

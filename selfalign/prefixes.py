@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from selfalign.types import TokenSequence
@@ -48,20 +48,25 @@ def forest_size(texts: Sequence[tuple[int, ...]]) -> int:
 
 
 def forests(texts: Sequence[tuple[int, ...]], room: int) -> list[list[int]]:
-    """Indices into ``texts``, those that begin alike together, in forests of about the same size.
+    """Indices into ``texts``, those that begin alike together, in as few forests as hold at most ``room`` tokens each.
 
-    As few as there can be with at most ``room`` tokens each; a longer text has one for itself.
+    The largest of them is as small as it can be, so that little is padded. A text longer than ``room`` has one for itself.
     """
-    added = [(index, len(texts[index]) - shared) for index, shared in by_neighbours(texts)]
-    total = sum(new for _, new in added)
-    enough = math.ceil(total / max(1, math.ceil(total / room)))
+    added = [(index, len(texts[index]), len(texts[index]) - shared) for index, shared in by_neighbours(texts)]
+    few = len(_filled(added, room))
+    least = bisect_left(range(room), True, key=lambda size: len(_filled(added, size)) <= few)
+    return _filled(added, least)
+
+
+def _filled(added: Sequence[tuple[int, int, int]], room: int) -> list[list[int]]:
+    """Forests filled one after the other; ``added``: index, tokens of the text, tokens it adds to those before it."""
     found: list[list[int]] = []
     size = 0
-    for index, new in added:
-        if found and size < enough and size + new <= room:
+    for index, alone, new in added:
+        if found and size + new <= room:
             found[-1].append(index)
             size += new
         else:
             found.append([index])
-            size = len(texts[index])
+            size = alone
     return found

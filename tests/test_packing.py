@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,18 @@ def test_forests_hold_every_text_once_and_keep_to_their_room(texts: list[tuple[i
     for forest in found:
         assert len(forest) == 1 or forest_size([texts[index] for index in forest]) <= room
     assert [texts[i] for forest in found for i in forest] == sorted(texts), "what begins alike is together"
+
+
+@given(st.lists(TOKENS.filter(bool), min_size=1, max_size=7), st.integers(6, 20))
+def test_forests_are_few_and_the_largest_is_small(texts: list[tuple[int, ...]], room: int) -> None:
+    def shape(forests: Sequence[Sequence[tuple[int, ...]]]) -> tuple[int, int]:
+        return len(forests), max(map(forest_size, forests))
+
+    ordered = sorted(texts)
+    cuts = itertools.chain.from_iterable(itertools.combinations(range(1, len(texts)), n) for n in range(len(texts)))
+    every = [[ordered[a:b] for a, b in itertools.pairwise((0, *cut, len(texts)))] for cut in cuts]
+    best = min(shape(forests) for forests in every if shape(forests)[1] <= room)
+    assert shape([[texts[i] for i in forest] for forest in forests(texts, room)]) == best
 
 
 @given(SEQUENCES)

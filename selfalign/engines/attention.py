@@ -15,6 +15,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from selfalign.engines.key_blocks import attend_by_blocks
+
 #: Name under which :func:`grouped_sdpa` is registered with transformers.
 GROUPED_SDPA = "selfalign_sdpa"
 #: Tokens of spare room a buffer gets when it grows: one copy every so many steps instead of every step.
@@ -140,9 +142,13 @@ def grouped_sdpa(
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention that treats the query heads of a group as queries of their shared key head.
 
-    That holds for a single new token (all its heads see the same positions); longer queries go to transformers.
+    That holds for a single new token (all its heads see the same positions); longer queries go to transformers, or by
+    the ``key_blocks`` that the forward pass was given (key_blocks.py).
     Shapes: query [rows, heads, 1, d]; key, value [rows, key heads, length, d]; result [rows, 1, heads, d].
     """
+    blocks = kwargs.pop("key_blocks", None)
+    if blocks is not None:
+        return attend_by_blocks(query, key, value, blocks, scaling), None
     rows, heads, n_queries, width = query.shape
     groups = heads // key.shape[1]
     if n_queries != 1 or groups == 1 or kwargs.get("dropout") or kwargs.get("position_bias") is not None:

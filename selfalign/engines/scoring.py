@@ -10,13 +10,14 @@ import torch
 
 from selfalign.engines.attention import GROUPED_SDPA, caches_plainly, copy_of_rows
 from selfalign.engines.decoding import Context, prefill
+from selfalign.engines.key_blocks import key_blocks
 from selfalign.engines.sampling import token_log_probs
 from selfalign.packing import Packed, can_pack, pack
 from selfalign.types import TokenSequence
 
 #: Positions put through the language-model head together: 512 x 49152 float32 logits are 100 MB.
 _HEAD_POSITIONS = 512
-#: Tokens of a forest: attention costs with the square of them, what forests read twice with their number.
+#: Tokens of a forest where attention costs with the square of them; what forests read twice costs with their number.
 FOREST_TOKENS = 512
 
 
@@ -33,11 +34,12 @@ def packs(model: Any) -> bool:
 
 
 def packed_log_probs(
-    model: Any, forests: Sequence[Sequence[TokenSequence]], prefix: Context | None = None
+    model: Any, forests: Sequence[Sequence[TokenSequence]], prefix: Context | None = None, *, by_blocks: bool = False
 ) -> list[list[np.ndarray]]:
     """Float64 [len(completion_ids)], nats, for each sequence of each forest; see packing.py. Needs :func:`packs`.
 
-    A forest is a row. Its sequences are what follows ``prefix`` where there is one.
+    A forest is a row. Its sequences are what follows ``prefix`` where there is one. ``by_blocks``: the attention of a
+    single row reads what its tokens see, and no more; needs a model that :func:`key_blocks.reads_blocks`.
     """
     packed = [pack(forest) for forest in forests]
     ids, mask, positions = (part.to(model.device) for part in _side_by_side(packed))
@@ -46,9 +48,11 @@ def packed_log_probs(
         cache = copy_of_rows(prefix.cache, model.config, torch.zeros(len(ids), dtype=torch.long, device=model.device))
         positions += prefix.positions
         mask = torch.cat([mask.new_ones(*mask.shape[:3], int(prefix.positions)), mask], dim=-1)
+    blocks = {"key_blocks": key_blocks(mask, model.dtype)} if by_blocks and len(ids) == 1 else {}
     output = model.base_model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
-    )
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+        use_cache=cache is not None, **blocks,
+    )  # fmt: skip
     hidden = torch.cat(
         [row[tree.read_from.to(row.device)] for row, tree in zip(output.last_hidden_state, packed, strict=True)]
     )

@@ -207,28 +207,46 @@ class TransformersEngine(ChatEncoder):
 
         return self._head_is_plain and scoring.packs(self._model)
 
+    @cached_property
+    def _by_blocks(self) -> bool:
+        """Whether a row may be as long as a pass: its attention reads what its tokens see, and no more.
+
+        On GPUs that would be many small calls, where rows of a few hundred tokens fill them as well.
+        """
+        from selfalign.engines.key_blocks import reads_blocks
+
+        return self.device == "cpu" and self._packs and reads_blocks(self._model)
+
     def _packed(
         self, groups: Sequence[Sequence[TokenSequence]], prefix: Context | None = None
     ) -> list[list[np.ndarray]]:
         """:func:`scoring.packed_log_probs` of the sequences of each group; a group's are alike but for their ends."""
         from selfalign.engines import scoring
 
-        of_groups = forests([tokens_to_read(group[0]) for group in groups], scoring.FOREST_TOKENS)
-        rows = [[sequence for index in forest for sequence in groups[index]] for forest in of_groups]
         before = 0 if prefix is None else int(prefix.positions)
+        room = max(scoring.FOREST_TOKENS, self._pass_tokens - before) if self._by_blocks else scoring.FOREST_TOKENS
+        of_groups = forests([tokens_to_read(group[0]) for group in groups], room)
+        rows = [[sequence for index in forest for sequence in groups[index]] for forest in of_groups]
         lengths = [before + forest_size([tokens_to_read(sequence) for sequence in row]) for row in rows]
-        found = self._in_batches(rows, lengths, lambda piece: scoring.packed_log_probs(self._model, piece, prefix))
+        found = self._in_batches(
+            rows,
+            lengths,
+            lambda piece: scoring.packed_log_probs(self._model, piece, prefix, by_blocks=self._by_blocks),
+        )
         by_group: dict[int, list[np.ndarray]] = {}
         for forest, values in zip(of_groups, map(iter, found), strict=True):
             by_group |= {index: [next(values) for _ in groups[index]] for index in forest}
         return [by_group[index] for index in range(len(groups))]
 
+    @property
+    def _pass_tokens(self) -> int:
+        """Tokens that are scored in one pass, padding and a shared beginning included."""
+        return min(self.config.token_budget, _CPU_TOKENS) if self.device == "cpu" else self.config.token_budget
+
     def _in_batches(self, items: Sequence[Any], lengths: Sequence[int], work: Any) -> list[Any]:
         """``work`` over length-sorted sub-batches within the token budget; results in order of ``items``."""
         by_index: dict[int, Any] = {}
-        budget = self.config.token_budget
-        if self.device == "cpu":
-            budget = min(budget, _CPU_TOKENS)
+        budget = self._pass_tokens
         batches = plan_batches(lengths, samples=1, max_tokens=0, max_rows=budget, token_budget=budget)
         for batch in batches:
             pairs = [(items[index], lengths[index]) for index in batch]

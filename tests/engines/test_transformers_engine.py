@@ -266,17 +266,25 @@ def test_a_prompt_is_read_once_also_where_memory_is_short(make: Make, monkeypatc
     assert [prompts for prompts, _ in read] == [1]
 
 
+def go(engine: TransformersEngine, way: str) -> None:
+    """Have what the engine found out about its model be what sends it the other ways."""
+    assert engine._head_is_plain and engine._packs and engine._by_blocks == (engine.device == "cpu")
+    engine._head_is_plain = way != "whole logits"
+    engine._packs = way in {"by blocks", "packed"}
+    engine._by_blocks = way == "by blocks"
+
+
 @pytest.mark.parametrize("choices", [["0", "1", "5"], ["yes", "no", "不确定", "n"]], ids=["one token", "several"])
 @pytest.mark.parametrize("rubric", ["", "Judge the answer by these criteria. " * 3], ids=["no prefix", "shared prefix"])
 @pytest.mark.parametrize("token_budget", [8192, 200])
-@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("way", ["by blocks", "packed", "padded"])
 def test_choices_equal_a_naive_forward(
-    make: Make, reference: Any, choices: list[str], rubric: str, token_budget: int, packs: bool,
+    make: Make, reference: Any, choices: list[str], rubric: str, token_budget: int, way: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("selfalign.engines.scoring.FOREST_TOKENS", token_budget // 4)
     engine = make(token_budget=token_budget)
-    engine._packs = packs
+    go(engine, way)
     prompts = [engine.encode_prompt(({"role": "user", "content": rubric + text},), "Score: ") for text in TEXTS]
     found = engine.score_choices(prompts, choices)
     assert found.dtype == np.float64 and found.shape == (len(prompts), len(choices))
@@ -305,11 +313,10 @@ def test_scoring_nothing(engine: TransformersEngine) -> None:
         engine.score_choices([(5,)], [""])
 
 
-@pytest.mark.parametrize("way", ["packed", "head on completion positions", "whole logits"])
+@pytest.mark.parametrize("way", ["by blocks", "packed", "head on completion positions", "whole logits"])
 def test_log_probs_equal_a_naive_forward(make: Make, reference: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make(token_budget=256)
-    assert engine._packs and engine._head_is_plain
-    engine._packs, engine._head_is_plain = way == "packed", way != "whole logits"
+    go(engine, way)
     monkeypatch.setattr("selfalign.engines.scoring._HEAD_POSITIONS", 7)
     rng = np.random.default_rng(1)
     sequences = [

@@ -147,11 +147,12 @@ def grouped_sdpa(
     Shapes: query [rows, heads, 1, d]; key, value [rows, key heads, length, d]; result [rows, 1, heads, d].
     """
     blocks = kwargs.pop("key_blocks", None)
-    if blocks is not None:
-        return attend_by_blocks(query, key, value, blocks, scaling), None
     rows, heads, n_queries, width = query.shape
     groups = heads // key.shape[1]
-    if n_queries != 1 or groups == 1 or kwargs.get("dropout") or kwargs.get("position_bias") is not None:
+    plain = not kwargs.get("dropout") and kwargs.get("position_bias") is None
+    if plain and blocks is not None:
+        return attend_by_blocks(query, key, value, blocks, scaling), None
+    if n_queries != 1 or groups == 1 or not plain:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

@@ -115,9 +115,8 @@ def test_round_summary(told: Store) -> None:
 
 
 def test_lengths_of_pairs_are_their_own_or_their_candidates(told: Store) -> None:
-    told.insert(
-        [pair("longer", "p2a", "p2b", "p2", chosen_tokens=30, rejected_tokens=6)]
-    )  # the one before has none: 10 and 4
+    # The pair before has none: its candidates have 10 and 4.
+    told.insert([pair("longer", "p2a", "p2b", "p2", chosen_tokens=30, rejected_tokens=6)])
     (one,) = rows(told, "select * from round_summary where round = 1")
     assert (one["pairs"], one["mean_chosen_tokens"], one["mean_rejected_tokens"]) == (2, 20.0, 5.0)
 
